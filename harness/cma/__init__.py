@@ -1,0 +1,1 @@
+"""What CMA says of itself on a guest, and the helper device."""

@@ -1,0 +1,1 @@
+"""A running cell: QEMU, its console, ssh and QMP."""

@@ -1,0 +1,1 @@
+"""Making a kernel before a boot: source, configuration, build, modules."""

@@ -1,0 +1,1 @@
+"""KTAP and TAP text to a tree of results; no I/O, no printing."""

@@ -1,0 +1,1 @@
+"""Drawings of a stored record: terminal, JUnit, HTML."""
