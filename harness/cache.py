@@ -1,0 +1,144 @@
+"""The content-addressed store of everything that is made once: sources, kernels, images.
+
+An entry's key is the digest of all that shaped it. An entry appears whole or not at all: it is
+built aside and renamed into place under a lock, so that two runs share one cache safely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.process import disk_full
+
+_KEY_FILE = "key.json"
+
+
+def default_root() -> Path:
+    """Return $CMA_HARNESS_CACHE, or cma-harness below the user's cache directory."""
+    if chosen := os.environ.get("CMA_HARNESS_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "cma-harness"
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_tree(root: Path, patterns: tuple[str, ...] = ("**/*",)) -> str:
+    """Return one SHA-256 over the names and contents of the files that match below `root`."""
+    files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.relative_to(root)}\0{digest_file(path)}\n".encode())
+    return whole.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cached thing: where it is, its key, and whether this run had to make it."""
+
+    path: Path
+    key: str
+    made: bool
+
+
+class Cache:
+    """The store below `root`; `on_wait` is told when another run holds what we need."""
+
+    def __init__(
+        self, root: Path | None = None, on_wait: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.root = root or default_root()
+        self._on_wait = on_wait
+
+    def key(self, inputs: Mapping[str, object]) -> str:
+        """Return the key of what those inputs shape: 16 hex digits of a SHA-256."""
+        text = json.dumps(inputs, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def make(self, kind: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Entry:
+        """Return the entry for those inputs; `build` fills a fresh directory if there is none.
+
+        Raises `DiskFull` when there is no room; then, as after any failure of `build`, nothing
+        is left behind.
+        """
+        key = self.key(inputs)
+        final = self.root / kind / key
+        if final.is_dir():
+            os.utime(final)
+            return Entry(final, key, made=False)
+        try:
+            with self.lock(f"{kind}-{key}"):
+                if final.is_dir():  # made by another run while we waited
+                    return Entry(final, key, made=False)
+                self._fill(final, inputs, build)
+        except OSError as problem:
+            raise disk_full(problem, self.root) from problem
+        return Entry(final, key, made=True)
+
+    def _fill(
+        self, final: Path, inputs: Mapping[str, object], build: Callable[[Path], None]
+    ) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        try:
+            aside.chmod(0o755)
+            build(aside)
+            (aside / _KEY_FILE).write_text(json.dumps(inputs, indent=1, default=str) + "\n")
+            aside.rename(final)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` against all other runs; the kernel drops it if we die."""
+        directory = self.root / "locks"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise disk_full(problem, directory) from problem
+        lock = FileLock(directory / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._on_wait(f"waiting for another run that makes {name}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def workdir(self, kind: str, name: str) -> Path:
+        """Return a directory that is kept between runs to make builds incremental."""
+        path = self.root / kind / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def entries(self) -> tuple[Path, ...]:
+        """Return all finished entries, the longest unused first."""
+        found = [path.parent for path in self.root.glob(f"*/*/{_KEY_FILE}")]
+        return tuple(sorted(found, key=lambda path: path.stat().st_mtime))
+
+    def prune(self, unused_days: float) -> tuple[Path, ...]:
+        """Remove the entries that no run used for so many days, and return them."""
+        limit = time.time() - unused_days * 86400
+        old = tuple(path for path in self.entries() if path.stat().st_mtime < limit)
+        for path in old:
+            with self.lock(f"{path.parent.name}-{path.name}"):
+                shutil.rmtree(path)
+        return old

@@ -1,0 +1,225 @@
+"""The only reader of TOML: kernels, boards and layouts as frozen values.
+
+A mistake in a file raises `ConfigError` with the file, the key and the nearest valid key.
+Names are looked up in configs/; a path to a .toml file (for a kernel: to a source tree) is
+taken as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import ConfigError, UsageError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+MIB = 1 << 20
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(value: object) -> int:
+    """Return bytes for 4194304, "4M", "0x400000" or "1G"; raise ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(0x[0-9a-fA-F]+|\d+)\s*([KMG]?)(?:i?B)?", str(value))
+    if not match:
+        raise ValueError(f"{value!r} is not a size such as 65536, '64K', '16M' or '1G'")
+    return int(match[1], 0) * _UNITS[match[2]]
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+# What the device tree specification (v0.4, 2.2.1) allows in a node's name.
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9,._+-]{0,30}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kernel(_Frozen):
+    """A kernel to build: where its source comes from and which fragments configure it."""
+
+    name: str
+    package: str | None = None
+    tree: Path | None = None
+    config: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.package is None) == (self.tree is None):
+            raise ValueError("give exactly one of 'package' and 'tree'")
+        return self
+
+    def fragments(self) -> tuple[Path, ...]:
+        """Return the fragment files in the order in which they are merged."""
+        return tuple(_named_file("kconfig", name, ".config") for name in self.config)
+
+
+class Board(_Frozen):
+    """A machine QEMU emulates, with the memory and console the kernel finds there."""
+
+    name: str
+    description: str
+    machine: str
+    machine_options: tuple[str, ...] = ()
+    cpu: str
+    cpus: int = Field(default=1, ge=1, le=8)
+    memory: Size
+    tree: Literal["dump"]  # the base device tree: QEMU's own
+    console: str
+    serial: int = Field(default=0, ge=0)  # which of the machine's serial ports is the console
+    userland: Literal["armhf"]
+    has_: frozenset[Literal["net", "poweroff"]] = Field(default=frozenset(), alias="has")
+
+    @property
+    def qemu_machine(self) -> str:
+        """The value of QEMU's -M."""
+        return ",".join((self.machine, *self.machine_options))
+
+    def has(self, capability: Literal["net", "poweroff"]) -> bool:
+        """Tell whether the board has a network, or can power itself off."""
+        return capability in self.has_
+
+
+class Area(_Frozen):
+    """One CMA region: a reusable shared-dma-pool node under /reserved-memory."""
+
+    name: NodeName
+    size: Size
+    alignment: Size | None = None
+    default: bool = False
+    device: NodeName | None = None  # the node that claims the area through memory-region
+
+    @model_validator(mode="after")
+    def _bound_once(self) -> Self:
+        if self.default and self.device:
+            raise ValueError("an area is either the default one or a device's, not both")
+        return self
+
+
+class Layout(_Frozen):
+    """The areas of a board, in the order of their nodes."""
+
+    name: str
+    description: str
+    area: tuple[Area, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for what, names in (
+            ("area name", [area.name for area in self.area]),
+            ("device", [area.device for area in self.area if area.device]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} used twice: {', '.join(twice)}")
+        if sum(area.default for area in self.area) > 1:
+            raise ValueError("more than one area is the default one")
+        return self
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the file's tables; raise `ConfigError` with the line when it does not parse."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(error.strerror or str(error), where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"not TOML: {error}", where=str(path), next_step="mend that line and run again"
+        ) from error
+
+
+def load_board(name: str) -> Board:
+    """Return the board configs/boards/NAME.toml, or the one in the file NAME."""
+    path = _named_file("boards", name, ".toml")
+    return _validate(Board, {"name": path.stem} | read_toml(path), path)
+
+
+def load_layout(name: str) -> Layout:
+    """Return the layout configs/layouts/NAME.toml, or the one in the file NAME."""
+    path = _named_file("layouts", name, ".toml")
+    return _validate(Layout, {"name": path.stem} | read_toml(path), path)
+
+
+def load_kernel(name: str) -> Kernel:
+    """Return the kernel NAME of kernels.toml, or one for the source tree at the path NAME."""
+    path = CONFIGS / "kernels.toml"
+    tables = read_toml(path)
+    kernels: Mapping[str, Any] = tables.get("kernel", {})
+    if name in kernels:
+        return _validate(Kernel, {"name": name} | kernels[name], path, f'kernel."{name}".')
+    tree = Path(name).expanduser()
+    if (tree / "Kbuild").is_file() and (tree / "mm").is_dir():
+        entry = {"name": tree.resolve().name, "tree": tree.resolve()} | tables.get("tree", {})
+        return _validate(Kernel, entry, path, "tree.")
+    raise UsageError(
+        f"no kernel {name!r}: it is neither in kernels.toml nor the top of a kernel tree",
+        where=str(path),
+        next_step=f"choose one of: {', '.join(sorted(kernels))}{_nearest(name, kernels)}",
+    )
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names that configs/KIND/ offers (kind: boards, layouts)."""
+    return tuple(sorted(path.stem for path in (CONFIGS / kind).glob("*.toml")))
+
+
+def _named_file(kind: str, name: str, suffix: str) -> Path:
+    path = Path(name) if name.endswith(suffix) else CONFIGS / kind / f"{name}{suffix}"
+    if path.is_file():
+        return path
+    offered = sorted(found.stem for found in (CONFIGS / kind).glob(f"*{suffix}"))
+    raise UsageError(
+        f"no {kind.removesuffix('s')} {name!r}",
+        where=str(path.parent),
+        next_step=f"choose one of: {', '.join(offered)}{_nearest(name, offered)}",
+    )
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(valid), n=1)
+    return f" (nearest: {close[0]})" if close else ""
+
+
+_Model = TypeVar("_Model", bound=_Frozen)
+
+
+def _validate(model: type[_Model], data: dict[str, Any], path: Path, prefix: str = "") -> _Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(_explain(model, problem, prefix) for problem in error.errors()),
+            where=str(path),
+            next_step="mend the file; configs/ has working examples",
+        ) from error
+
+
+def _explain(model: type[BaseModel], problem: Mapping[str, Any], prefix: str) -> str:
+    where = problem["loc"]
+    key = prefix + ".".join(str(part) for part in where)
+    if problem["type"] == "extra_forbidden":
+        valid = _keys(_model_at(model, where[:-1]))
+        near = _nearest(str(where[-1]), valid) or f" (valid: {', '.join(valid)})"
+        return f"unknown key '{key}'{near}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"key '{key}': {message}" if where else message
+
+
+def _keys(model: type[BaseModel]) -> tuple[str, ...]:
+    fields = model.model_fields
+    return tuple(field.alias or name for name, field in fields.items() if name != "name")
+
+
+def _model_at(model: type[BaseModel], where: tuple[str | int, ...]) -> type[BaseModel]:
+    """Return the model of the table at `where`; only layouts nest, one level deep."""
+    return Area if where and model is Layout else model

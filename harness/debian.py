@@ -1,0 +1,183 @@
+"""Debian packages through a private apt root: no root rights, nothing changes on the host.
+
+The mirrors are those that the host's own apt uses; apt checks the signatures of the indexes and
+the hashes of the packages. What a name resolved to is remembered in the cache, so that a second
+run asks no mirror.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.cache import Cache, digest_file
+from harness.errors import CommandFailed, DownloadError
+from harness.process import run
+
+_FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+# Where the package debian-archive-keyring keeps Debian's keys, in Debian 12 and later.
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A binary package as the mirror's signed index has it."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+
+
+class AptRoot:
+    """apt for one architecture, with state of its own below the cache."""
+
+    def __init__(self, cache: Cache, architecture: str) -> None:
+        self._cache = cache
+        self.architecture = architecture
+        self._fresh = False
+
+    def resolve(self, names: tuple[str, ...]) -> tuple[Package, ...]:
+        """Return the newest version of each package that the host's suites offer.
+
+        Raises `DownloadError` when no index can be had or a package is in none.
+        """
+        with self._cache.lock(f"apt-{self.architecture}"):
+            self._update()
+            return tuple(self._show(name) for name in names)
+
+    def download(self, package: Package, directory: Path) -> Path:
+        """Fetch one package into `directory` and return the .deb, its hash checked."""
+        with self._cache.lock(f"apt-{self.architecture}"):
+            self._update()
+            run(
+                [*self._apt("apt-get"), "download", f"{package.name}={package.version}"],
+                cwd=directory,
+                error=DownloadFailed,
+            )
+        found = sorted(directory.glob(f"{package.name}_*.deb"))
+        if len(found) != 1:
+            raise DownloadError(
+                f"expected one .deb, found {len(found)}", where=f"{directory}/{package.name}_*"
+            )
+        verify(found[0], package.sha256)
+        return found[0]
+
+    def _apt(self, program: str) -> list[str]:
+        state = self._cache.root / "apt" / self.architecture
+        options = {
+            "Dir::State": state / "state",
+            "Dir::State::Lists": state / "lists",
+            "Dir::State::status": "/dev/null",
+            "Dir::Cache": state / "cache",
+            "Dir::Etc::sourcelist": state / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
+            "APT::Sandbox::User": "",  # else root's apt wants _apt to read the cache
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+        }
+        return [program, *(f"-o{name}={value}" for name, value in options.items())]
+
+    def _update(self) -> None:
+        """Fetch the indexes once a process.
+
+        One suite that is out of sync is no reason to stop: a package that then cannot be found
+        is. apt-get itself says which index failed, and keeps the good ones.
+        """
+        if self._fresh:
+            return
+        state = self._cache.root / "apt" / self.architecture
+        for part in ("state", "lists/partial", "cache/archives/partial"):
+            (state / part).mkdir(parents=True, exist_ok=True)
+        (state / "sources.list").write_text("".join(f"{line}\n" for line in _host_sources()))
+        try:
+            run([*self._apt("apt-get"), "update"])
+        except CommandFailed as problem:
+            self._complaint = str(problem)
+        else:
+            self._complaint = ""
+        self._fresh = True
+
+    def _show(self, name: str) -> Package:
+        try:
+            shown = run([*self._apt("apt-cache"), "show", "--no-all-versions", name]).output
+        except CommandFailed as problem:
+            raise DownloadError(
+                f"no suite of the host's apt sources has {name}:{self.architecture}"
+                + (
+                    f"; the indexes did not all arrive: {self._complaint}"
+                    if self._complaint
+                    else ""
+                ),
+                where="apt",
+                next_step="add the suite that has it to the host's apt sources, or try again later",
+            ) from problem
+        fields = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+        return Package(name, fields["Version"], fields["Architecture"], fields["SHA256"])
+
+
+class DownloadFailed(CommandFailed, DownloadError):
+    """apt-get could not fetch a package."""
+
+
+def _host_sources() -> list[str]:
+    """Return sources.list lines for every suite of the host's apt that is Debian's."""
+    listed = run(
+        ["apt-get", "indextargets", "--format", _FIELDS, "Created-By: Packages", "Origin: Debian"]
+    )
+    signed = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
+    targets = [target.split("|") for target in dict.fromkeys(listed.output.splitlines())]
+    lines = [f"deb {signed}{' '.join(target)}" for target in targets if len(target) == 3]
+    if not lines:
+        raise DownloadError(
+            "the host's apt has no index of a Debian suite",
+            where="apt-get indextargets",
+            next_step="run 'apt-get update' (on a Debian host), then try again",
+        )
+    return lines
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Raise `DownloadError`, and remove the file, unless its SHA-256 is the one expected."""
+    actual = digest_file(path)
+    if actual != sha256:
+        path.unlink()
+        raise DownloadError(
+            f"corrupt download: SHA-256 is {actual}, expected {sha256}",
+            where=str(path),
+            next_step="run again; if it persists, the mirror or a proxy before it is damaged",
+        )
+
+
+def remembered(cache: Cache, names: tuple[str, ...], architecture: str) -> tuple[Package, ...]:
+    """Return what `names` resolved to the last time, or resolve and remember it now."""
+    key = cache.key({"names": names, "architecture": architecture})
+    note = cache.root / "resolved" / f"{key}.json"
+    if note.is_file():
+        return tuple(Package(**fields) for fields in json.loads(note.read_text()))
+    packages = AptRoot(cache, architecture).resolve(names)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as aside:
+        json.dump([asdict(package) for package in packages], aside, indent=1)
+    Path(aside.name).replace(note)
+    return packages
+
+
+def forget(cache: Cache) -> None:
+    """Drop what names resolved to, so that the next run takes the newest versions."""
+    shutil.rmtree(cache.root / "resolved", ignore_errors=True)
+
+
+def unpack(deb: Path, directory: Path) -> None:
+    """Unpack a .deb's files below `directory`."""
+    run(["dpkg-deb", "-x", deb, directory])
+
+
+def host_architecture() -> str:
+    """Return Debian's name of the host's architecture, such as amd64."""
+    return run(["dpkg", "--print-architecture"]).output.strip()

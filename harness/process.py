@@ -1,0 +1,136 @@
+"""The only place that starts host programs (QEMU apart, which harness/guest/ runs).
+
+Programs start in a process group of their own under setpriv(1), so that none outlives the
+harness: not on Ctrl-C, and not when the harness is killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import CommandFailed, DiskFull, MissingTool
+from harness.host import package_of
+
+_TAIL_LINES = 25
+_NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ended with status 0: its standard output and error, as one text."""
+
+    output: str
+    status: int = 0
+
+
+def find(tool: str) -> Path:
+    """Return the path of a host program; raise `MissingTool` that names its Debian package."""
+    found = shutil.which(tool)
+    if found is None:
+        package = package_of(tool)
+        raise MissingTool(
+            f"the program {tool!r} is not installed",
+            next_step=f"apt-get install {package}" if package else f"install {tool!r}",
+        )
+    return Path(found)
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    error: type[CommandFailed] = CommandFailed,
+) -> Finished:
+    """Run a program to its end and return what it printed.
+
+    `env` is added to the harness's own environment. Each line goes to the file `log` and to
+    `on_line` as it comes. Raises `error` with the end of the output when the status is not 0,
+    `DiskFull` when the output says so, `MissingTool` when there is no such program.
+    """
+    find("setpriv")
+    command = [str(find(str(argv[0]))), *map(str, argv[1:])]
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "--", *command],
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+        text=True,
+        errors="replace",
+    )
+    try:
+        output = _collect(process, log, on_line)
+        status = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    if status != 0:
+        raise _failure(command, status, output, log, error)
+    return Finished(output)
+
+
+def _collect(
+    process: subprocess.Popen[str], log: Path | None, on_line: Callable[[str], None] | None
+) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    sink = log.open("a", encoding="utf-8") if log else None
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if sink:
+                sink.write(line)
+            if on_line:
+                on_line(line.rstrip("\n"))
+    except OSError as problem:
+        raise disk_full(problem, log) from problem
+    finally:
+        if sink:
+            sink.close()
+    return "".join(lines)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill the whole group: a compiler must not go on behind the next run's back."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def _failure(
+    command: Sequence[str], status: int, output: str, log: Path | None, error: type[CommandFailed]
+) -> CommandFailed | DiskFull:
+    tail = "\n".join(output.splitlines()[-_TAIL_LINES:])
+    where = shlex.join(command)
+    if _NO_SPACE in output:
+        return DiskFull(f"no space left on the disk\n{tail}", where=where, next_step=_FREE_SPACE)
+    died = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    hint = f"the whole output is in {log}" if log else "run the command by hand"
+    return error(f"{died}\n{tail}", where=where, next_step=hint)
+
+
+_FREE_SPACE = "make room ('cma-harness cache prune' drops old entries), or set CMA_HARNESS_CACHE"
+
+
+def disk_full(problem: OSError, path: Path | None) -> OSError | DiskFull:
+    """Return a `DiskFull` if that is what the problem is, else the problem itself."""
+    if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return problem
+    return DiskFull(
+        "no space left on the disk", where=str(path or problem.filename), next_step=_FREE_SPACE
+    )
