@@ -1,0 +1,198 @@
+"""Building a kernel with tuxmake, and keeping of the build what later steps need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.config import Kernel
+from harness.errors import BuildFailed, UsageError
+from harness.kernel import kconfig
+from harness.kernel.source import Source
+from harness.process import find, run
+from harness.progress import Phase, Progress
+
+_RECIPE = 1  # raise it when the steps below change what an entry holds
+# What `make M=` needs of a build directory; objects and archives are most of its size.
+_NOT_FOR_MODULES = shutil.ignore_patterns("*.o", "*.a", "*.cmd", "vmlinux*", "modinstall", "Image")
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """The cross compiler: its prefix, and what tells one installation from another."""
+
+    prefix: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A kernel in the cache: boot image, symbols, configuration, and a tree to build modules in."""
+
+    key: str
+    version: str
+    path: Path
+    source: Path
+    toolchain: Toolchain
+
+    @property
+    def zimage(self) -> Path:
+        """The compressed image QEMU boots."""
+        return self.path / "zImage"
+
+    @property
+    def vmlinux(self) -> Path:
+        """The ELF with DWARF, for symbols."""
+        return self.path / "vmlinux"
+
+    @property
+    def dotconfig(self) -> Path:
+        """The configuration it was built with."""
+        return self.path / "kdir" / ".config"
+
+    @property
+    def kdir(self) -> Path:
+        """What `make -C KDIR M=…` takes."""
+        return self.path / "kdir"
+
+    @property
+    def gen_init_cpio(self) -> Path:
+        """The kernel's own program that makes an initramfs without root."""
+        return self.path / "kdir" / "usr" / "gen_init_cpio"
+
+
+def toolchain() -> Toolchain:
+    """Return the cross compiler that CROSS_COMPILE names; no compiler is started.
+
+    Raises `UsageError` when ARCH is set to anything but arm, `MissingTool` without a compiler.
+    """
+    if os.environ.get("ARCH", "arm") != "arm":
+        raise UsageError(
+            f"ARCH={os.environ['ARCH']}: the harness builds 32-bit ARM kernels only",
+            where="environment",
+            next_step="unset ARCH",
+        )
+    prefix = os.environ.get("CROSS_COMPILE", "arm-linux-gnueabihf-")
+    compiler = find(f"{prefix}gcc").resolve()
+    status = compiler.stat()
+    return Toolchain(prefix, f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}")
+
+
+def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> BuiltKernel:
+    """Return the kernel, configured, verified and compiled if the cache has it not.
+
+    Raises `ConfigError` for an option that did not survive, `BuildFailed` with the compiler's
+    last words.
+    """
+    requests = kconfig.read_fragments(kernel.fragments())
+    chain = toolchain()
+    inputs = {
+        "source": source.identity,
+        "version": source.version,
+        "config": kconfig.render(requests),
+        "toolchain": chain.identity,
+        "tuxmake": version("tuxmake"),
+        "recipe": _RECIPE,
+    }
+
+    with progress.phase("kernel", f"linux {source.version}") as phase:
+
+        def compile_into(directory: Path) -> None:
+            progress.say(
+                f"kernel   building {source.version}: several minutes without a warm ccache"
+            )
+            with _workdir(cache, source) as work:
+                make = _Tuxmake(source, work, directory, chain, cache)
+                fragment = work.parent / f"{work.name}.config"
+                fragment.write_text(kconfig.render(requests))
+                make.log.unlink(missing_ok=True)
+                make(["config"], fragment, phase)
+                kconfig.verify(requests, (work / ".config").read_text(), source.tree)
+                make(["config", "kernel", "modules"], fragment, phase)
+                _keep(work, directory)
+
+        entry = cache.make("kernel", inputs, compile_into)
+        phase.note(f"linux {source.version} {entry.key}{'' if entry.made else ' (cached)'}")
+    return BuiltKernel(entry.key, source.version, entry.path, source.tree, chain)
+
+
+@contextmanager
+def _workdir(cache: Cache, source: Source) -> Iterator[Path]:
+    """Give the directory that the kernel is built in, to one run at a time.
+
+    Its name is stable, so that make and ccache see the same paths again; KBUILD_OUTPUT, when it
+    is set, is used instead.
+    """
+    with cache.lock(f"build-{source.label}"):
+        chosen = os.environ.get("KBUILD_OUTPUT")
+        work = Path(chosen).absolute() if chosen else cache.workdir("build", source.label)
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuxmake:
+    source: Source
+    work: Path
+    output: Path
+    toolchain: Toolchain
+    cache: Cache
+
+    @property
+    def log(self) -> Path:
+        """The build's whole output; it stays when the build fails."""
+        return self.work.parent / f"{self.work.name}.txt"
+
+    def __call__(self, targets: list[str], fragment: Path, phase: Phase) -> None:
+        compiled = 0
+
+        def count(line: str) -> None:
+            nonlocal compiled
+            if line.startswith("  "):
+                compiled += 1
+                phase.step(f"{compiled} steps, {line.strip()}")
+
+        run(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "tuxmake",
+                    "--runtime=null",
+                    "--target-arch=arm",
+                    "--toolchain=gcc",
+                    "--verbose",
+                ),
+                *("--kconfig=allnoconfig", f"--kconfig-add={fragment}", "--wrapper=ccache"),
+                *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
+                f"--jobs={os.cpu_count() or 1}",
+                f"CROSS_COMPILE={self.toolchain.prefix}",
+                *targets,
+            ],
+            cwd=self.source.tree,
+            env=ccache_environment(self.cache),
+            log=self.log,
+            on_line=count,
+            error=BuildFailed,
+        )
+
+
+def ccache_environment(cache: Cache) -> Mapping[str, str]:
+    """Return where ccache keeps its files: the user's own CCACHE_DIR, or ours."""
+    return {
+        "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(cache.root / "ccache")),
+        "CCACHE_MAXSIZE": os.environ.get("CCACHE_MAXSIZE", "5G"),
+    }
+
+
+def _keep(work: Path, directory: Path) -> None:
+    shutil.copytree(work, directory / "kdir", symlinks=True, ignore=_NOT_FOR_MODULES)
+    shutil.copy2(work / "vmlinux", directory / "vmlinux")
+    shutil.copy2(work / "System.map", directory / "System.map")

@@ -1,0 +1,68 @@
+"""Building the modules of kmod/ against a kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cache import Cache, digest_tree
+from harness.errors import BuildFailed
+from harness.kernel.build import BuiltKernel, ccache_environment
+from harness.process import run
+from harness.progress import Progress
+
+KMOD = Path(__file__).resolve().parent.parent.parent / "kmod"
+_SOURCES = ("**/*.c", "**/*.h", "**/Kbuild", "**/Makefile")
+
+
+@dataclass(frozen=True, slots=True)
+class Modules(Mapping[str, Path]):
+    """The modules of one build, by name (as the kernel has it), each with the path of its .ko."""
+
+    key: str
+    path: Path
+
+    def __getitem__(self, name: str) -> Path:
+        found = next(self.path.glob(f"*/{name}.ko"), None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self.path.glob("*/*.ko")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KMOD) -> Modules:
+    """Return kmod/'s modules for the kernel; the sources are copied first, never written to.
+
+    Raises `BuildFailed` with the compiler's last words.
+    """
+    inputs = {"kernel": kernel.key, "kmod": digest_tree(kmod, _SOURCES)}
+
+    def compile_into(directory: Path) -> None:
+        for pattern in _SOURCES:
+            for file in kmod.glob(pattern):
+                copy = directory / file.relative_to(kmod)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+        prefix = kernel.toolchain.prefix
+        run(
+            [
+                *("make", f"-j{os.cpu_count() or 1}", "-C", kernel.kdir, f"M={directory}"),
+                *("ARCH=arm", f"CROSS_COMPILE={prefix}", f"CC=ccache {prefix}gcc", "modules"),
+            ],
+            env=ccache_environment(cache),
+            error=BuildFailed,
+        )
+
+    with progress.phase("modules", "building kmod/") as phase:
+        entry = cache.make("modules", inputs, compile_into)
+        modules = Modules(entry.key, entry.path)
+        phase.note(f"{', '.join(modules)}{'' if entry.made else ' (cached)'}")
+    return modules

@@ -1,0 +1,111 @@
+"""Where a kernel's source comes from: a Debian source package, or a tree of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.config import Kernel
+from harness.debian import AptRoot, host_architecture, remembered
+from harness.errors import ConfigError
+from harness.process import run
+from harness.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kernel tree that is only read; `identity` changes whenever its content does."""
+
+    tree: Path
+    identity: str
+    version: str  # as its Makefile has it, such as 6.12.117
+    label: str  # of its working directory: stable, so that rebuilds are incremental
+
+
+def obtain(kernel: Kernel, cache: Cache, progress: Progress) -> Source:
+    """Return the kernel's source, fetched and unpacked if it was not there yet.
+
+    Raises `DownloadError` for a package that cannot be had or is damaged, `ConfigError` for a
+    tree that cannot be built out of tree.
+    """
+    with progress.phase("source", f"linux {kernel.name}") as phase:
+        if kernel.tree is not None:
+            source = _user_tree(kernel.tree)
+            phase.note(f"{source.version} at {kernel.tree}")
+            return source
+        assert kernel.package is not None
+        source, made = _debian(kernel.package, cache, progress)
+        phase.note(f"{kernel.package} {source.identity}{'' if made else ' (cached)'}")
+        return source
+
+
+def _debian(name: str, cache: Cache, progress: Progress) -> tuple[Source, bool]:
+    native = host_architecture()
+    # The host's architecture, not armhf: linux-source is `all`, and the native index is the one
+    # that mirrors keep in step.
+    package = remembered(cache, (name,), native)[0]
+
+    def fetch(directory: Path) -> None:
+        progress.say(f"source   fetching {package.name} {package.version} (about 150 MB)")
+        deb = AptRoot(cache, native).download(package, directory)
+        run(["dpkg-deb", "-x", deb, directory / "deb"])
+        archive = next((directory / "deb" / "usr" / "src").glob("linux-source-*.tar.xz"))
+        tree = directory / "linux"
+        tree.mkdir()
+        run(["tar", "-xf", archive, "-C", tree, "--strip-components=1"])
+        deb.unlink()
+        archive.unlink()
+
+    inputs = {"package": package.name, "version": package.version, "sha256": package.sha256}
+    entry = cache.make("source", inputs, fetch)
+    tree = entry.path / "linux"
+    return Source(tree, package.version, _version(tree), package.name), entry.made
+
+
+def _user_tree(tree: Path) -> Source:
+    for left in (".config", "include/config"):
+        if (tree / left).exists():
+            raise ConfigError(
+                f"the tree was built in place ({left} exists), so kbuild refuses to build it apart",
+                where=str(tree),
+                next_step="run 'make mrproper' there, or give a clean checkout (git worktree add)",
+            )
+    digest = hashlib.sha256(str(tree).encode())
+    for line in _stat_lines(tree):
+        digest.update(line.encode(errors="surrogateescape"))
+    label = hashlib.sha256(str(tree).encode()).hexdigest()[:8]
+    return Source(tree, digest.hexdigest()[:16], _version(tree), f"{tree.name}-{label}")
+
+
+def _stat_lines(directory: Path | str) -> Iterator[str]:
+    """Yield name, size and change time of every file, as git's index does: no content is read."""
+    with os.scandir(directory) as listing:
+        found = sorted(listing, key=lambda item: item.name)
+    for item in found:
+        if item.name == ".git":
+            continue
+        if item.is_dir(follow_symlinks=False):
+            yield from _stat_lines(item.path)
+        else:
+            status = item.stat(follow_symlinks=False)
+            yield f"{item.path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\n"
+
+
+def _version(tree: Path) -> str:
+    top = (tree / "Makefile").read_text(errors="replace")[:1000]
+    parts: dict[str, str] = dict(
+        re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)$", top, re.M)
+    )
+    try:
+        base = ".".join((parts["VERSION"], parts["PATCHLEVEL"], parts["SUBLEVEL"]))
+    except KeyError as missing:
+        raise ConfigError(
+            f"no {missing.args[0]} in the Makefile: not the top of a kernel tree",
+            where=str(tree / "Makefile"),
+        ) from missing
+    return base + parts.get("EXTRAVERSION", "")
