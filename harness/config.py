@@ -223,3 +223,19 @@ def _keys(model: type[BaseModel]) -> tuple[str, ...]:
 def _model_at(model: type[BaseModel], where: tuple[str | int, ...]) -> type[BaseModel]:
     """Return the model of the table at `where`; only layouts nest, one level deep."""
     return Area if where and model is Layout else model
+
+
+class Recipe(_Frozen):
+    """images/initramfs.toml: what the guest's initramfs holds beside modules and init."""
+
+    packages: Mapping[str, tuple[str, ...]]
+    programs: Mapping[str, str]  # guest path: path in the packages
+    links: Mapping[str, str]
+    directories: Mapping[str, str]  # guest path: octal mode
+    files: Mapping[str, str]  # guest path: content
+
+
+def load_recipe() -> Recipe:
+    """Return images/initramfs.toml."""
+    path = CONFIGS.parent / "images" / "initramfs.toml"
+    return _validate(Recipe, read_toml(path), path)

@@ -13,8 +13,10 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from harness.errors import CommandFailed, DiskFull, MissingTool
 from harness.host import package_of
@@ -49,47 +51,58 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
+    stdout: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     error: type[CommandFailed] = CommandFailed,
 ) -> Finished:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return what it printed, standard error included.
 
+    With `stdout`, its standard output goes to that file as it is and only the errors are text.
     `env` is added to the harness's own environment. Each line goes to the file `log` and to
     `on_line` as it comes. Raises `error` with the end of the output when the status is not 0,
     `DiskFull` when the output says so, `MissingTool` when there is no such program.
     """
     find("setpriv")
     command = [str(find(str(argv[0]))), *map(str, argv[1:])]
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", "--", *command],
-        cwd=cwd,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-        text=True,
-        errors="replace",
-    )
-    try:
-        output = _collect(process, log, on_line)
-        status = process.wait()
-    except BaseException:
-        _end(process)
-        raise
+    with ExitStack() as stack:
+        binary = stack.enter_context(stdout.open("wb")) if stdout else None
+        process = _start(command, cwd, {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}, binary)
+        try:
+            output = _collect(process, log, on_line)
+            status = process.wait()
+        except BaseException:
+            _end(process)
+            raise
     if status != 0:
         raise _failure(command, status, output, log, error)
     return Finished(output)
 
 
+def _start(
+    command: Sequence[str], cwd: Path | None, env: Mapping[str, str], binary: IO[bytes] | None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "--", *command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=binary or subprocess.PIPE,
+        stderr=subprocess.PIPE if binary else subprocess.STDOUT,
+        process_group=0,
+        text=True,
+        errors="replace",
+    )
+
+
 def _collect(
     process: subprocess.Popen[str], log: Path | None, on_line: Callable[[str], None] | None
 ) -> str:
-    assert process.stdout is not None
+    stream = process.stdout or process.stderr
+    assert stream is not None
     lines: list[str] = []
     sink = log.open("a", encoding="utf-8") if log else None
     try:
-        for line in process.stdout:
+        for line in stream:
             lines.append(line)
             if sink:
                 sink.write(line)

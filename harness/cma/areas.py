@@ -1,0 +1,94 @@
+"""The areas of a running kernel, as it shows them in debugfs, sysfs and /proc/meminfo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.errors import GuestError
+
+PAGE = 4096
+# One command for all of it: the paths differ by version (cma/cma-NAME in 5.10, cma/NAME from 5.11,
+# ranges/N/ below it from 6.15), so files are found, not named. `grep -H` prints "path:value".
+SURVEY = (
+    "cd /sys/kernel/debug/cma 2>/dev/null && find . -type f "
+    r"\( -name base_pfn -o -name count -o -name used -o -name maxchunk \) -exec grep -H . {} +; "
+    "grep -H ^Cma /proc/meminfo"
+)
+_FILE = re.compile(
+    r"^\./(?:cma-)?([^/\n]+)/(?:ranges/0/)?(base_pfn|count|used|maxchunk):(\d+)$", re.M
+)
+_MEMINFO = re.compile(r"^/proc/meminfo:(Cma\w+): +(\d+) kB$", re.M)
+
+
+class Completed(Protocol):
+    """A command that ended on the guest."""
+
+    @property
+    def status(self) -> int: ...  # noqa: D102
+
+    @property
+    def output(self) -> str: ...  # noqa: D102
+
+
+class Shell(Protocol):
+    """Anything that runs a command on the guest."""
+
+    def run(self, command: str, timeout: float = ...) -> Completed: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class LiveArea:
+    """An area as the kernel has it: base address and size in bytes, pages in use."""
+
+    name: str
+    base: int
+    size: int
+    used: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind the area."""
+        return self.base + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the kernel says of CMA at one moment; `meminfo` is in bytes."""
+
+    areas: tuple[LiveArea, ...]
+    meminfo: Mapping[str, int]
+
+    def area(self, name: str) -> LiveArea:
+        """Return the area of that name; raise `GuestError` when the kernel has none."""
+        found = next((area for area in self.areas if area.name == name), None)
+        if found is None:
+            names = ", ".join(area.name for area in self.areas) or "none"
+            raise GuestError(f"the kernel has no area {name!r}; it has {names}", where="debugfs")
+        return found
+
+
+def survey(shell: Shell, timeout: float = 30) -> Survey:
+    """Ask the guest for its areas; needs CONFIG_CMA_DEBUGFS and a mounted debugfs."""
+    return parse_survey(shell.run(SURVEY, timeout=timeout).output)
+
+
+def parse_survey(text: str) -> Survey:
+    """Return the areas, in the order of their addresses, that the output of `SURVEY` tells of.
+
+    Raises `GuestError` when an area lacks a file: then debugfs is not what we think it is.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for name, field, value in _FILE.findall(text):
+        found.setdefault(name, {})[field] = int(value)
+    areas = []
+    for name, fields in found.items():
+        lacking = {"base_pfn", "count", "used"} - fields.keys()
+        if lacking:
+            raise GuestError(f"area {name!r} has no {', '.join(sorted(lacking))}", where="debugfs")
+        base, count = fields["base_pfn"] * PAGE, fields["count"] * PAGE
+        areas.append(LiveArea(name, base, count, fields["used"]))
+    meminfo = {name: int(value) << 10 for name, value in _MEMINFO.findall(text)}
+    return Survey(tuple(sorted(areas, key=lambda area: area.base)), meminfo)
