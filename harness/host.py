@@ -15,6 +15,11 @@ from pathlib import Path
 
 from harness.errors import HarnessError, HostError, MissingTool
 
+__all__ = ["TOOLS", "MissingTool", "Tool", "install", "missing", "package_of"]
+
+
+_OLDEST = (3, 11)
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -118,6 +123,11 @@ def _apt(argv: list[str]) -> None:
 def main() -> int:
     """Check the host, install what is missing, and return the exit code."""
     try:
+        if sys.version_info < _OLDEST:
+            raise HostError(
+                f"python3 is {sys.version.split()[0]}, the harness needs 3.11 or later",
+                next_step="use Debian 12 or later, or put a newer python3 first in PATH",
+            )
         lacking = missing()
         if lacking:
             install(lacking)

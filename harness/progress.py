@@ -35,8 +35,8 @@ class Phase:
 class Progress:
     """Prints phases to a console; `seconds` keeps how long each took."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self.seconds: dict[str, float] = {}
 
     def say(self, text: str) -> None:

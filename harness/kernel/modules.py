@@ -51,6 +51,8 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
                 copy = directory / file.relative_to(kmod)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
+        folders = sorted(kbuild.parent.name for kbuild in directory.glob("*/Kbuild"))
+        (directory / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
         prefix = kernel.toolchain.prefix
         run(
             [

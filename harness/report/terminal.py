@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
 
-from harness.results.record import CaseRecord, CellRecord, RunRecord
+from harness.results.record import CaseRecord, RunRecord
 from harness.verdict import Verdict
 
 _STYLE = {Verdict.PASS: "green", Verdict.SKIP: "yellow", Verdict.XFAIL: "yellow"}
 
 
-def show(record: RunRecord, console: Console, *, every_case: bool = False) -> None:
-    """Print the record; cases that are good only with `every_case`."""
+def show(
+    record: RunRecord, console: Console, *, every_case: bool = False, reasons: bool = True
+) -> None:
+    """Print the record: bad cases with their reasons, all with `every_case`, and the counts."""
     for cell in record.cells:
-        for case in cell.cases:
-            if every_case or not case.verdict.good:
-                _show_case(case, console)
-        console.print(_summary(cell), highlight=False, soft_wrap=True)
+        if reasons:
+            show_cases(cell.cases, console, every_case=every_case)
+        name = f"{escape(cell.name)} (linux {escape(cell.kernel_version)})"
+        console.print(f"{name}: {counts(cell.cases)}", highlight=False, soft_wrap=True)
     if record.ended is None:
         console.print("[red]the run did not end: what it had not finished is LOST[/]")
 
 
-def _show_case(case: CaseRecord, console: Console) -> None:
-    line = f"[{style(case.verdict)}]{case.verdict:<8}[/]{escape(case.id)}"
-    message = case.message.strip()
-    console.print(line, highlight=False, soft_wrap=True)
-    for text in message.splitlines():
-        console.print(f"         {escape(text)}", highlight=False, soft_wrap=True)
+def show_cases(cases: Iterable[CaseRecord], console: Console, *, every_case: bool = True) -> None:
+    """Print a line for each case, and below it what it said."""
+    for case in cases:
+        if every_case or not case.verdict.good:
+            line = f"[{style(case.verdict)}]{case.verdict:<8}[/]{escape(case.id)}"
+            console.print(line, highlight=False, soft_wrap=True)
+            for text in case.message.strip().splitlines():
+                console.print(f"         {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def _summary(cell: CellRecord) -> str:
-    counts = Counter(case.verdict for case in cell.cases)
-    words = ", ".join(
-        f"[{style(verdict)}]{counts[verdict]} {verdict}[/]"
-        for verdict in Verdict
-        if counts[verdict]
+def counts(cases: Iterable[CaseRecord]) -> str:
+    """Return "12 PASS, 1 CRASH" in colours (rich's markup)."""
+    found = Counter(case.verdict for case in cases)
+    seen = [verdict for verdict in Verdict if found[verdict]]
+    return ", ".join(f"[{style(verdict)}]{found[verdict]} {verdict}[/]" for verdict in seen) or (
+        "no cases"
     )
-    return f"{escape(cell.name)} (linux {escape(cell.kernel_version)}): {words or 'no cases'}"
 
 
 def style(verdict: Verdict) -> str:

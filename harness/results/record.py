@@ -100,6 +100,11 @@ class RunRecord(_Frozen):
         return (case for cell in self.cells for case in cell.cases)
 
 
+def now() -> datetime:
+    """Return the time, as records have it."""
+    return datetime.now(UTC)
+
+
 def read(path: Path) -> RunRecord:
     """Return the record in a run's directory, or in a run.json itself.
 
@@ -131,8 +136,8 @@ class Recorder:
     @classmethod
     def start(cls, runs: Path, command: tuple[str, ...], directory: Path | None = None) -> Recorder:
         """Make runs/<UTC>-<id>/ (or use `directory`) and point runs/latest at it."""
-        now = datetime.now(UTC)
-        name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        started = now()
+        name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         place = directory or runs / name
         try:
             place.mkdir(parents=True, exist_ok=directory is not None)
@@ -140,7 +145,7 @@ class Recorder:
                 _point(runs / "latest", name)
         except OSError as problem:
             raise disk_full(problem, place) from problem
-        recorder = cls(place, RunRecord(id=place.name, started=now, command=command))
+        recorder = cls(place, RunRecord(id=place.name, started=started, command=command))
         recorder.update()
         return recorder
 
@@ -165,7 +170,7 @@ class Recorder:
 
     def end(self, phases: Mapping[str, float]) -> None:
         """Mark the run as ended."""
-        self.update(ended=datetime.now(UTC), phases=dict(phases))
+        self.update(ended=now(), phases=dict(phases))
 
     def _write(self) -> None:
         text = self.record.model_dump_json(indent=1)

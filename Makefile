@@ -1,0 +1,68 @@
+# Every target works from a bare checkout: .venv makes itself, and the host's missing programs are
+# installed (as root or with sudo) or named with the command to type.
+
+KERNEL ?= 6.12
+BOARD ?= virt
+LAYOUT ?= default
+ARGS ?=
+
+CELL = --kernel $(KERNEL) --board $(BOARD) --layout $(LAYOUT)
+BIN = .venv/bin
+READY = .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: host help test-arm test lint types unit line target console ssh debug nightly clean
+
+help: ## show this
+	@echo 'make TARGET [KERNEL=6.12|PATH] [BOARD=virt] [LAYOUT=default] [ARGS=...]'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+
+test-arm: $(READY) ## the main job: build a kernel, boot it, run the suites on it
+	$(BIN)/cma-harness test $(CELL) $(ARGS)
+
+test: lint types unit line target ## what CI runs: checks, tests without a guest, tests on guests
+
+lint: $(READY) ## style, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(READY) ## tests without a guest
+	$(BIN)/pytest -q tests/unit
+
+line: $(READY) ## the harness itself on real guests: verdicts, records, failures
+	$(BIN)/pytest -q tests/line
+
+target: $(READY) ## the suites on the default cell and on two areas
+	$(BIN)/cma-harness test $(CELL) $(ARGS)
+	$(BIN)/cma-harness test --kernel $(KERNEL) --board $(BOARD) --layout two-areas $(ARGS)
+
+console: $(READY) ## boot a guest and talk to its serial console; Ctrl-] leaves
+	@$(BIN)/cma-harness console $(CELL) $(ARGS)
+
+ssh: $(READY) ## boot a guest and run COMMAND='...' on it
+	@$(BIN)/cma-harness ssh $(CELL) $(COMMAND)
+
+debug: $(READY) ## boot a guest that waits for gdb, and start gdb on it
+	@$(BIN)/cma-harness gdb $(CELL) $(ARGS)
+
+nightly: $(READY) ## what takes longer; parts: make nightly PART=mutant|layouts|repeat
+	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),mutant or layouts or repeat)'
+
+clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
+	rm -rf .venv runs
+
+host:
+	@python3 -m harness.host
+
+# requirements.lock: uv pip compile --universal --python-version 3.11 --generate-hashes \
+#     --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+$(READY): requirements.lock pyproject.toml | host
+	@echo 'venv     .venv from requirements.lock'
+	@python3 -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

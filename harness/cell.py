@@ -1,0 +1,87 @@
+"""A cell (kernel x board x layout x lane), and everything that is made for it before a boot."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from harness import config, debian
+from harness.board import tree
+from harness.cache import Cache
+from harness.config import Board, Kernel, Layout
+from harness.guest.qemu import Launch
+from harness.image import initramfs
+from harness.kernel import build, modules, source
+from harness.progress import Progress
+
+Lane = Literal["smp"]
+
+# panic=-1 and oops=panic end a broken guest at once; init_on_alloc=0 leaves zeroing to the
+# allocator under test; printk.devkmsg keeps the log whole when a suite prints much.
+_CMDLINE = "panic=-1 oops=panic init_on_alloc=0 printk.devkmsg=on loglevel=8"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the matrix."""
+
+    kernel: Kernel
+    board: Board
+    layout: Layout
+    lane: Lane = "smp"
+
+    @property
+    def name(self) -> str:
+        """A name for people, file names and JUnit: 6.12-virt-default."""
+        parts = (self.kernel.name, self.board.name, self.layout.name)
+        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
+
+
+def load(kernel: str, board: str, layout: str) -> Cell:
+    """Return the cell of those names; raise `UsageError` or `ConfigError`."""
+    return Cell(config.load_kernel(kernel), config.load_board(board), config.load_layout(layout))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A cell with all that QEMU needs to boot it, in the cache."""
+
+    cell: Cell
+    kernel: build.BuiltKernel
+    modules: modules.Modules
+    tree: tree.Tree
+    image: initramfs.Image
+
+    def launch(self, append: str = "") -> Launch:
+        """Return what QEMU is to be started with; `append` ends the kernel's command line."""
+        board = self.cell.board
+        return Launch(
+            kernel=self.kernel.zimage,
+            machine=board.qemu_machine,
+            cpu=board.cpu,
+            memory=board.memory // config.MIB,
+            cpus=board.cpus,
+            dtb=self.tree.blob,
+            initrd=self.image.archive,
+            cmdline=f"console={board.console} {_CMDLINE} {append}".rstrip(),
+            serial_index=board.serial,
+            network=board.has("net"),
+            seed=1,
+        )
+
+
+def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = False) -> Prepared:
+    """Make, or find in the cache, the cell's kernel, modules, image and device tree.
+
+    `refresh` asks the mirrors again which versions there are. The cheap and likely to be wrong
+    comes first: a layout that cannot be is told before a kernel is built for it.
+    """
+    if refresh:
+        debian.forget(cache)
+    board_tree = tree.make(cell.board, cell.layout, cache, progress)
+    origin = source.obtain(cell.kernel, cache, progress)
+    kernel = build.build(cell.kernel, origin, cache, progress)
+    built = modules.build(kernel, cache, progress)
+    image = initramfs.build(kernel, built, cell.board, cache, progress)
+    return Prepared(cell, kernel, built, board_tree, image)

@@ -1,0 +1,312 @@
+"""The command line: parse arguments, call, print. Each command is thin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from harness import cell, host, ktap
+from harness.cache import Cache
+from harness.errors import HarnessError, UsageError
+from harness.live import LiveCell
+from harness.progress import Progress
+from harness.report import html, junit, terminal
+from harness.results import from_ktap, record
+from harness.results.record import CellRecord, Recorder, RunRecord
+from harness.verdict import exit_code
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="The test bench for Linux's Contiguous Memory Allocator on 32-bit ARM.",
+)
+cache_app = typer.Typer(no_args_is_help=True, help="Show or shrink the cache.")
+app.add_typer(cache_app, name="cache")
+
+KernelOption = Annotated[str, typer.Option(help="A name of kernels.toml, or a kernel tree.")]
+BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
+LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]
+AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+RUNS = Path("runs")
+_KERNEL, _BOARD, _LAYOUT = "6.12", "virt", "default"
+
+
+def main() -> None:
+    """Run the command line; every intended error is one message and its exit code."""
+    try:
+        app()
+    except HarnessError as error:
+        print(f"cma-harness: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("cma-harness: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, install: bool = False) -> None:
+    """Say which host programs are there and which are missing.
+
+    Example: cma-harness doctor --install
+    """
+    lacking = host.missing()
+    if install and lacking:
+        host.install(lacking)
+        lacking = host.missing()
+    facts = [
+        {"tool": tool.name, "package": tool.package, "why": tool.why, "present": tool.present()}
+        for tool in host.TOOLS
+    ]
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        for tool in host.TOOLS:
+            state = "missing" if tool in lacking else "ok"
+            print(f"{state:<8}{tool.name:<26}{tool.package:<26}{tool.why}")
+    if lacking:
+        packages = " ".join(sorted({tool.package for tool in lacking}))
+        raise host.MissingTool(
+            f"{len(lacking)} not installed",
+            next_step=f"cma-harness doctor --install, or: sudo apt-get install -y {packages}",
+        )
+
+
+@app.command()
+def build(
+    kernel: KernelOption = _KERNEL,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _LAYOUT,
+    refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a cell's kernel, modules, image and device tree.
+
+    Example: cma-harness build --kernel ~/linux --layout two-areas
+    """
+    chosen = cell.load(kernel, board, layout)
+    prepared = cell.prepare(chosen, *_ground(), refresh=refresh)
+    facts = {
+        "cell": chosen.name,
+        "kernel_version": prepared.kernel.version,
+        "kernel_key": prepared.kernel.key,
+        "zimage": str(prepared.kernel.zimage),
+        "vmlinux": str(prepared.kernel.vmlinux),
+        "config": str(prepared.kernel.dotconfig),
+        "modules": {name: str(path) for name, path in prepared.modules.items()},
+        "device_tree": str(prepared.tree.blob),
+        "initramfs": str(prepared.image.archive),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command(
+    "test",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run_tests(
+    context: typer.Context,
+    kernel: KernelOption = _KERNEL,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Run suites on a guest. This is pytest: -k, -x, -n, --lf, --junitxml and paths work.
+
+    Example: cma-harness test --layout two-areas -k private -x
+    """
+    here = Path(__file__).resolve().parent.parent
+    given = [*context.args]
+    if not any(Path(word.partition("::")[0]).exists() for word in given):
+        given += [str(here / "kmod" / "cma_kunit"), str(here / "tests" / "target")]
+    chosen = [f"--kernel={kernel}", f"--board={board}", f"--layout={layout}", f"--append={append}"]
+    code = pytest.main(["-p", "harness.pytest_plugin", *chosen, *given])
+    known = {
+        pytest.ExitCode.USAGE_ERROR: 2,
+        pytest.ExitCode.NO_TESTS_COLLECTED: 2,
+        pytest.ExitCode.INTERRUPTED: 130,
+    }
+    raise typer.Exit(known.get(pytest.ExitCode(code), int(code)) if code in (2, 4, 5) else code)
+
+
+@app.command()
+def console(
+    kernel: KernelOption = _KERNEL,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _LAYOUT,
+    append: AppendOption = "",
+    gdb: Annotated[bool, typer.Option(help="Stop before the first instruction for gdb.")] = False,
+) -> None:
+    """Boot a guest and give you its serial console; Ctrl-] leaves.
+
+    Example: cma-harness console --layout two-areas
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("the console needs a terminal", next_step="cma-harness ssh COMMAND")
+    with _live(kernel, board, layout, append) as live:
+        guest = live.guest()
+        print("modules are in /lib/cma, e.g. insmod /lib/cma/cma_test.ko; Ctrl-] leaves\r")
+        transcript = live.directory / "transcript.log"
+        guest.console.interact(transcript)
+        print(f"\r\ntranscript: {transcript}")
+    del gdb
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def ssh(
+    command: Annotated[list[str] | None, typer.Argument(help="Run this, else a shell.")] = None,
+    kernel: KernelOption = _KERNEL,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Boot a guest, run one command on it over ssh, and power it off; its status is ours.
+
+    Example: cma-harness ssh cat /proc/meminfo
+    """
+    if not command:
+        console(kernel, board, layout, append)
+        return
+    with _live(kernel, board, layout, append) as live:
+        done = live.guest().run(" ".join(command), timeout=3600)
+    sys.stdout.write(done.output)
+    raise typer.Exit(done.status)
+
+
+@app.command()
+def parse(
+    file: Annotated[str, typer.Argument(help="A saved log, or - for standard input.")],
+    as_json: JsonOption = False,
+    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML.")] = None,
+) -> None:
+    """Read KTAP or TAP out of any console log; the exit code is the verdict.
+
+    Example: dmesg | cma-harness parse -
+    """
+    report = ktap.parse(_chunks(file))
+    cases = tuple(from_ktap.record(case, Path(file)) for case in report.leaves())
+    if junit_file:
+        junit.write(_log_record(file, cases), junit_file)
+    if as_json:
+        facts: dict[str, Any] = {
+            "verdict": report.verdict,
+            "counts": {verdict: count for verdict, count in report.counts.items() if count},
+            "message": report.message,
+            "problems": report.problems,
+            "cases": [case.model_dump(mode="json") for case in cases],
+        }
+        print(json.dumps(facts, indent=1))
+    else:
+        screen = Console(highlight=False)
+        terminal.show_cases(cases, screen)
+        for problem in filter(None, (report.message, *report.problems)):
+            screen.print(f"problem: {problem}", markup=False)
+        screen.print(f"{report.verdict}: {terminal.counts(cases)}")
+    raise typer.Exit(exit_code([report.verdict]))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")] = RUNS / "latest",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a stored run again: the terminal's table, junit.xml and report.html.
+
+    Example: cma-harness report runs/latest
+    """
+    stored = record.read(run)
+    if as_json:
+        print(stored.model_dump_json(indent=1))
+    else:
+        directory = run if run.is_dir() else run.parent
+        junit.write(stored, directory / "junit.xml")
+        html.write(stored, directory / "report.html")
+        terminal.show(stored, Console(highlight=False), every_case=True)
+    raise typer.Exit(exit_code(case.verdict for case in stored.cases()))
+
+
+@cache_app.command("show")
+def cache_show(as_json: JsonOption = False) -> None:
+    """List what the cache holds.
+
+    Example: cma-harness cache show --json
+    """
+    cache = Cache()
+    facts = [{"kind": path.parent.name, "key": path.name} for path in cache.entries()]
+    if as_json:
+        print(json.dumps({"root": str(cache.root), "entries": facts}, indent=1))
+        return
+    print(cache.root)
+    for fact in facts:
+        print(f"  {fact['kind']:<10}{fact['key']}")
+
+
+@cache_app.command("prune")
+def cache_prune(
+    days: Annotated[float, typer.Option(help="Remove what no run used for so long.")] = 30,
+) -> None:
+    """Remove old entries.
+
+    Example: cma-harness cache prune --days 7
+    """
+    for path in Cache().prune(days):
+        print(f"removed {path.parent.name}/{path.name}")
+
+
+def _ground() -> tuple[Cache, Progress]:
+    progress = Progress()
+    return Cache(on_wait=progress.say), progress
+
+
+def _live(kernel: str, board: str, layout: str, append: str) -> LiveCell:
+    """Prepare a cell for a person: it gets a run of its own, for console.log and boot.sh."""
+    chosen = cell.load(kernel, board, layout)
+    cache, progress = _ground()
+    prepared = cell.prepare(chosen, cache, progress)
+    recorder = Recorder.start(RUNS, tuple(sys.argv))
+    return LiveCell(prepared, recorder.directory / chosen.name, append=append)
+
+
+def _chunks(file: str) -> Any:
+    try:
+        source = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(error.strerror or str(error), where=file) from error
+    read: Callable[[], bytes] = lambda: source.read(1 << 20)  # noqa: E731
+    return iter(read, b"")
+
+
+def _log_record(file: str, cases: tuple[record.CaseRecord, ...]) -> RunRecord:
+    now = record.now()
+    log = CellRecord(
+        name=Path(file).name,
+        kernel="",
+        kernel_version="",
+        kernel_key="",
+        board="",
+        layout="",
+        lane="",
+        device_tree="",
+        cases=cases,
+    )
+    return RunRecord(id=Path(file).name, started=now, ended=now, cells=(log,))
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        print(f"{name:<16}{value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""One pytest session on a cell: what it prepared, its guest, its record, and how errors judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness.cache import digest_file
+from harness.cell import Prepared
+from harness.errors import GuestError, HarnessError, LayoutMismatch
+from harness.live import LiveCell, Outcome
+from harness.progress import Progress
+from harness.report import html, junit
+from harness.results.record import AreaRecord, CaseRecord, CellRecord, Recorder
+from harness.verdict import Verdict
+
+JUNIT_FILE, HTML_FILE = "junit.xml", "report.html"
+_SEED = 1  # QEMU's own random numbers
+
+
+class CaseEnded(Exception):
+    """A KUnit case ended in a verdict that is not good."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(f"{outcome.verdict}: {outcome.message}")
+
+
+@dataclass(slots=True)
+class Session:
+    """`recorder` is None in a worker of pytest-xdist: only the controller writes the record."""
+
+    prepared: Prepared
+    live: LiveCell
+    progress: Progress
+    recorder: Recorder | None = None
+    boots: dict[str, list[float]] = field(default_factory=dict)
+
+    def plan(self, cases: tuple[CaseRecord, ...]) -> None:
+        """Write the record of what is going to run, every case LOST."""
+        if self.recorder is not None:
+            self.recorder.update(cells=(_cell_record(self.prepared, cases),))
+
+    def finish(self, case: CaseRecord, worker: str, seen: Mapping[str, object]) -> None:
+        """Record a finished case, and what its worker has seen of the guest."""
+        if self.recorder is None:
+            return
+        boots = seen.get("boots")
+        if isinstance(boots, list):
+            self.boots[worker] = boots
+        flat = tuple(seconds for worker in sorted(self.boots) for seconds in self.boots[worker])
+        self.recorder.update_cell(self.prepared.cell.name, **{**seen, "boots": flat})
+        self.recorder.finish_case(self.prepared.cell.name, case)
+
+    def seen(self) -> dict[str, object]:
+        """Return what this process knows of the guests it booted, as a cell record has it."""
+        live = self.live
+        areas = live.survey.areas if live.survey else ()
+        return {
+            "boots": list(live.boots),
+            "qemu_argv": live.argv,
+            "qemu_version": live.qemu_version,
+            "areas": tuple(
+                AreaRecord(name=area.name, base=area.base, size=area.size, used=area.used)
+                for area in areas
+            ),
+        }
+
+    def end(self) -> None:
+        """Power off, end the record, draw it."""
+        self.live.close()
+        if self.recorder is None:
+            return
+        self.recorder.end(self.progress.seconds)
+        junit.write(self.recorder.record, self.recorder.directory / JUNIT_FILE)
+        html.write(self.recorder.record, self.recorder.directory / HTML_FILE)
+
+    def judge(self, error: BaseException, *, is_layout: bool) -> Outcome:
+        """Return the outcome of a test that ended with this exception."""
+        if isinstance(error, CaseEnded):
+            return error.outcome
+        if isinstance(error, pytest.skip.Exception):
+            return Outcome(Verdict.SKIP, error.msg or "no reason given")
+        if isinstance(error, pytest.xfail.Exception):
+            return Outcome(Verdict.XFAIL, error.msg or "no reason given")
+        if isinstance(error, LayoutMismatch) and not is_layout:
+            return Outcome(Verdict.LOST, f"not run: {error.what}")
+        if isinstance(error, GuestError):
+            return Outcome(error.verdict, self.live.explain_error(error))
+        if isinstance(error, HarnessError):
+            return Outcome(error.verdict, str(error))
+        if isinstance(error, AssertionError | pytest.fail.Exception):
+            return Outcome(Verdict.FAIL, f"{error}")
+        return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...]) -> CellRecord:
+    cell = prepared.cell
+    return CellRecord(
+        name=cell.name,
+        kernel=cell.kernel.name,
+        kernel_version=prepared.kernel.version,
+        kernel_key=prepared.kernel.key,
+        board=cell.board.name,
+        layout=cell.layout.name,
+        lane=cell.lane,
+        device_tree=digest_file(prepared.tree.blob),
+        seed=_SEED,
+        cases=cases,
+    )

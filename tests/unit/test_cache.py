@@ -1,0 +1,91 @@
+"""The cache: whole entries or none, two runs at once, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import time
+
+import pytest
+
+from harness.cache import Cache
+from harness.errors import DiskFull
+
+
+def test_an_entry_is_made_once_and_then_found(tmp_path):
+    cache = Cache(tmp_path)
+    made = cache.make("thing", {"a": 1}, lambda path: (path / "f").write_text("x"))
+    found = cache.make("thing", {"a": 1}, lambda path: pytest.fail("built twice"))
+    assert (made.made, found.made) == (True, False)
+    assert (found.path / "f").read_text() == "x"
+
+
+def test_other_inputs_are_another_entry(tmp_path):
+    cache = Cache(tmp_path)
+    one = cache.make("thing", {"a": 1}, lambda path: None)
+    two = cache.make("thing", {"a": 2}, lambda path: None)
+    assert one.path != two.path
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_build_that_fails_leaves_nothing(tmp_path, error):
+    def build(path):
+        (path / "half").write_text("x")
+        raise error
+
+    with pytest.raises(error):
+        Cache(tmp_path).make("thing", {}, build)
+    assert list((tmp_path / "thing").iterdir()) == []
+    assert Cache(tmp_path).entries() == ()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
+    def build(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with pytest.raises(DiskFull) as caught:
+        Cache(tmp_path).make("thing", {}, build)
+    assert str(tmp_path) in str(caught.value)
+    assert "cache prune" in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert list((tmp_path / "thing").iterdir()) == []
+
+
+def test_other_errors_of_the_host_stay_what_they_are(tmp_path):
+    def build(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        Cache(tmp_path).make("thing", {}, build)
+
+
+def _race(root, started, results):
+    def build(path):
+        started.wait()
+        time.sleep(0.2)  # the other process must meet a lock that is held, not a finished entry
+        (path / "f").write_text("whole")
+
+    told = []
+    started.set()
+    entry = Cache(root, on_wait=told.append).make("thing", {}, build)
+    results.put((entry.made, (entry.path / "f").read_text(), len(told)))
+
+
+def test_two_runs_at_once_make_it_once_and_the_second_says_that_it_waits(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started, results = context.Event(), context.Queue()
+    runs = [context.Process(target=_race, args=(tmp_path, started, results)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    got = sorted(results.get(timeout=30) for _ in runs)
+    for run in runs:
+        run.join()
+    assert [(made, text) for made, text, _ in got] == [(False, "whole"), (True, "whole")]
+
+
+def test_prune_removes_what_was_not_used(tmp_path):
+    cache = Cache(tmp_path)
+    entry = cache.make("thing", {}, lambda path: None)
+    assert cache.prune(unused_days=1) == ()
+    assert cache.prune(unused_days=-1) == (entry.path,)
+    assert not entry.path.exists()

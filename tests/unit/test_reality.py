@@ -1,0 +1,86 @@
+"""The running kernel's areas against the layout's."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cma.areas import LiveArea, Survey, parse_survey
+from harness.cma.reality import differences
+from harness.config import MIB, Area, Layout
+from harness.errors import GuestError
+
+LAYOUT = Layout(
+    name="l",
+    description="",
+    area=(
+        Area(name="linux,cma", size=64 * MIB, default=True),
+        Area(name="private", size=16 * MIB, device="cma-test", alignment=16 * MIB),
+    ),
+)
+DEFAULT = LiveArea("linux,cma", 0x5C000000, 64 * MIB, 64)
+PRIVATE = LiveArea("private", 0x5B000000, 16 * MIB, 0)
+
+
+def survey(*areas: LiveArea, total: int = 80 * MIB) -> Survey:
+    return Survey(areas, {"CmaTotal": total})
+
+
+def test_a_layout_that_was_honoured():
+    assert differences(LAYOUT, survey(PRIVATE, DEFAULT)) == ()
+
+
+@pytest.mark.parametrize(
+    ("seen", "complaint"),
+    [
+        (survey(DEFAULT, total=64 * MIB), "area 'private' is missing"),
+        (
+            survey(PRIVATE, LiveArea("linux,cma", 0x5C000000, 32 * MIB, 0), total=48 * MIB),
+            "area 'linux,cma' is 32 MiB, the layout says 64",
+        ),
+        (
+            survey(LiveArea("private", 0x5B800000, 16 * MIB, 0), DEFAULT),
+            "area 'private' at 0x5b800000 is not aligned to 0x1000000",
+        ),
+        (
+            survey(PRIVATE, DEFAULT, LiveArea("reserved", 0x70000000, MIB, 0), total=81 * MIB),
+            "area 'reserved' (1 MiB at 0x70000000) is not in the layout",
+        ),
+        (survey(PRIVATE, DEFAULT, total=160 * MIB), "CmaTotal is 160 MiB, the areas together"),
+        (Survey((PRIVATE, DEFAULT), {}), "built without CONFIG_CMA"),
+    ],
+)
+def test_each_difference_is_named(seen, complaint):
+    assert any(complaint in text for text in differences(LAYOUT, seen))
+
+
+def test_areas_that_overlap():
+    low = LiveArea("private", 0x5C000000, 16 * MIB, 0)
+    assert "areas 'private' and 'linux,cma' overlap at 0x5c000000" in differences(
+        LAYOUT, survey(low, DEFAULT)
+    )
+
+
+SHOWN = """\
+./{}linux,cma/{}count:16384
+./{}linux,cma/{}base_pfn:376832
+./{}linux,cma/used:64
+/proc/meminfo:CmaTotal:          65536 kB
+/proc/meminfo:CmaFree:           64000 kB
+"""
+
+
+@pytest.mark.parametrize(("prefix", "folder"), [("", ""), ("cma-", ""), ("", "ranges/0/")])
+def test_every_version_of_debugfs_reads_the_same(prefix, folder):
+    seen = parse_survey(SHOWN.format(prefix, folder, prefix, folder, prefix))
+    assert seen.area("linux,cma") == LiveArea("linux,cma", 0x5C000000, 64 * MIB, 64)
+    assert seen.meminfo["CmaFree"] == 64000 << 10
+
+
+def test_an_area_without_its_files_is_an_error():
+    with pytest.raises(GuestError, match="has no base_pfn, used"):
+        parse_survey("./x/count:1\n")
+
+
+def test_asking_for_an_area_that_is_not_there_names_those_that_are():
+    with pytest.raises(GuestError, match="it has private, linux,cma"):
+        survey(PRIVATE, DEFAULT).area("nope")
