@@ -4,15 +4,19 @@ Pure text, no input or output. Lines are bytes as they came from the serial port
 module as `str` is UTF-8 with replacement characters and no line ends.
 
 The texts are those of Linux 5.10 to 7.x, read in: arch/arm/kernel/traps.c (die, bad_mode,
-handle_bad_stack, __div0), arch/arm/mm/fault.c (die_kernel_fault; before 5.19 __do_kernel_fault),
+handle_bad_stack, __div0), arch/arm/mm/fault.c (die_kernel_fault, in 5.10 __do_kernel_fault),
 lib/bug.c, kernel/panic.c (panic, __warn, print_oops_end_marker), kernel/locking/lockdep.c,
 kernel/sched/core.c (__might_resched), kernel/hung_task.c, kernel/rcu/tree_stall.h and tree_exp.h,
 kernel/watchdog.c, mm/page_alloc.c (bad_page), mm/debug.c (dump_page), mm/slub.c (slab_bug),
 mm/kasan/report.c, mm/kfence/report.c, lib/ubsan.c, lib/list_debug.c, lib/refcount.c and
-mm/oom_kill.c. Three are left out on purpose: kmemleak (a suspicion, not a fault), "Unhandled
-fault:" (also printed for a user program; if the kernel did it, "Internal error:" follows) and page
-dumps whose reason is "migration failure", which alloc_contig_range() prints by itself when
-dynamic debug asks (alloc_contig_dump_pages, since 5.13): for CMA these are ordinary.
+mm/oom_kill.c. Three are left out on purpose:
+
+* kmemleak, which suspects and does not know.
+* "Unhandled fault:", which is also said of a user program. If the kernel did it, "Internal error:"
+  follows, and the line becomes that report's headline: a kernel with CONFIG_CPU_SW_DOMAIN_PAN says
+  "Unhandled fault: page domain fault (0x01b) at 0x00000000" of a null pointer (seen on 6.12).
+* Page dumps for the reason "migration failure", which alloc_contig_range() prints when dynamic
+  debug asks for it (alloc_contig_dump_pages, since 5.13): for CMA these are ordinary.
 """
 
 from __future__ import annotations
@@ -59,8 +63,8 @@ _TEXTS: tuple[tuple[FaultKind, str], ...] = (
         r"|\[ BUG: |BUG: (?:sleeping function|scheduling while atomic|scheduling in a non-blocking"
         r"|assuming (?:atomic|non migratable)|using \w+\(?\)? in preemptible|MAX_L|key )",
     ),
-    # "CPU: 0 PID: 1 at FILE:LINE f+0x…" through 6.17; since 6.18 "FILE:LINE at f+0x…, CPU#0: …",
-    # the file behind "[condition] " under CONFIG_DEBUG_BUGVERBOSE_DETAILED.
+    # "CPU: 0 PID: 1 at FILE:LINE f+0x…" in 5.10 to 6.12; "FILE:LINE at f+0x…, CPU#0: …" in 7.x
+    # (the order changed in 2025), the file behind "[condition] " if DEBUG_BUGVERBOSE_DETAILED.
     (
         FaultKind.WARNING,
         r"WARNING: (?:CPU: \d|at |\[[^\r\n]{1,200}\] [^\s:]{1,200}:\d|[^\s:\[]{1,200}:\d+ at )",
@@ -104,9 +108,10 @@ the echo of a command, nor a KTAP diagnostic that quotes a fault ("# case: BUG: 
 named "warning_test" does. Pass the match to `kind_of`.
 """
 
+_STAMP = re.compile(_TIME.encode())
 _PRINTK = re.compile(rb"(?:<\d{1,3}>)?(?:\[ *\d+\.\d{1,6}\](?:\[ *[TC]\d+\])? ?|\[ *[TC]\d+\] ?)?")
 
-_CUT = re.compile(rb"(?:8<--- cut here ---|-+\[ cut here \]-+|page:|page: refcount)")
+_CUT = re.compile(rb"(?:8<--- cut here ---|-+\[ cut here \]-+|page:)")
 _END = re.compile(rb"---\[ end (?:trace|Kernel panic)|Rebooting in \d+ seconds")
 _RESTARTED = re.compile(rb"(?:Booting Linux on physical CPU|U-Boot )")
 _KTAP = re.compile(rb" *(?:(?:not )?ok \d|1\.\.\d|K?TAP version \d|# )")
@@ -124,8 +129,9 @@ _AFTER_TRACE = re.compile(
 _LONGEST = 1000  # lines of one report; an 8 KiB stack in hex is 256 of them
 _LONGEST_LEAD = 16  # lines from a cut mark to the line that names the fault
 
-# A line that starts a fault on its own, but is a part of the report already open: the list of
-# what may come after what. A panic is the consequence of whatever report it stands in.
+# A line that starts a fault on its own is a part of the report already open if that has announced
+# it (before any back trace): what may come after what. A panic may come after anything: it is the
+# consequence of whatever report it stands in.
 _PART_OF: dict[FaultKind, frozenset[FaultKind]] = {
     FaultKind.OOPS: frozenset(
         {FaultKind.OOPS, FaultKind.BUG, FaultKind.CORRUPTION, FaultKind.BAD_PAGE}
@@ -133,7 +139,6 @@ _PART_OF: dict[FaultKind, frozenset[FaultKind]] = {
     FaultKind.BUG: frozenset({FaultKind.CORRUPTION, FaultKind.BAD_PAGE}),
     FaultKind.WARNING: frozenset({FaultKind.CORRUPTION, FaultKind.BAD_PAGE}),
     FaultKind.CORRUPTION: frozenset({FaultKind.WARNING}),
-    FaultKind.PANIC: frozenset(FaultKind),
 }
 # Reports that end with "---[ end trace": what follows a back trace inside them is theirs too.
 _MARKED = frozenset({FaultKind.OOPS, FaultKind.WARNING, FaultKind.PANIC})
@@ -184,15 +189,16 @@ class _Report:
     kind: FaultKind
     headline: bytes
     lines: list[bytes]
-    terminal: bool
+    terminal: bool = False
+    marked: bool = False
     traced: bool = False
     ended: bool = False
 
     def finish(self) -> Fault:
         return Fault(
             self.kind,
-            _text(self._headline()),
-            "\n".join(_text(line) for line in self.lines),
+            _text(self._headline()).strip(),
+            "\n".join(_text(line) for line in self.lines).rstrip("\n"),
             self.terminal,
         )
 
@@ -214,7 +220,7 @@ class _Report:
             return True
         if _KTAP.match(line):
             return False
-        if not self.traced or self.kind in _MARKED or _TRACE.match(line):
+        if not self.traced or self.marked or _TRACE.match(line):
             return True
         return bool(_AFTER_TRACE.match(line))
 
@@ -256,7 +262,8 @@ class _Splitter:
     def _in_dump(self) -> bool:
         """Whether a page dump is what the open report is made of ("page:" is then its part)."""
         return self.report is not None and (
-            self.report.terminal or self.report.kind is FaultKind.BAD_PAGE
+            self.report.terminal
+            or (self.report.kind is FaultKind.BAD_PAGE and not self.report.traced)
         )
 
     def _start(self, kind: FaultKind, line: bytes) -> Fault | None:
@@ -264,11 +271,12 @@ class _Splitter:
         done = None
         if not self._is_part(kind):
             done = self.close()
-            self.report = _Report(kind, line, [], terminal=False)
+            self.report = _Report(kind, _naming_line(lead, line), [])
         assert self.report is not None
         for each in (*lead, line):
             self.report.add(each)
         self.report.terminal = self.report.terminal or kind is FaultKind.PANIC
+        self.report.marked = self.report.marked or kind in _MARKED
         return done
 
     def _is_part(self, kind: FaultKind) -> bool:
@@ -278,7 +286,8 @@ class _Splitter:
             return False
         if report.terminal or (report.ended and kind is not FaultKind.PANIC):
             return report.terminal and not report.ended
-        return report.kind in _PART_OF.get(kind, frozenset())
+        announced = not report.traced and report.kind in _PART_OF.get(kind, frozenset())
+        return announced or kind is FaultKind.PANIC
 
 
 def extract(console: bytes) -> tuple[Fault, ...]:
@@ -294,12 +303,29 @@ def extract(console: bytes) -> tuple[Fault, ...]:
 def _faults(console: bytes) -> Iterator[Fault]:
     splitter = _Splitter()
     for line in console.split(b"\n"):
-        fault = splitter.feed(strip_printk(line.strip(b"\r")))
+        fault = splitter.feed(_kernel_part(line.strip(b"\r")))
         if fault:
             yield fault
     last = splitter.close()
     if last:
         yield last
+
+
+def _naming_line(lead: list[bytes], start: bytes) -> bytes:
+    """Pick the line that names a fault.
+
+    "Unhandled fault: page domain fault (0x01b) at 0x00000000" says more than the
+    "Internal error: : 1b [#1] SMP ARM" that do_DataAbort() makes die() print after it.
+    """
+    return next((line for line in lead if line.startswith(b"Unhandled ")), start)
+
+
+def _kernel_part(line: bytes) -> bytes:
+    """Drop printk's prefix, and what a program had left on the line before (a shell's prompt)."""
+    stamp = _STAMP.search(line)
+    if stamp and stamp.start() and not _KTAP.match(line):
+        return line[stamp.end() :]
+    return strip_printk(line)
 
 
 def _text(line: bytes) -> str:
