@@ -224,7 +224,7 @@ class SuiteRun:
                 self._time_out(timeout)
 
     def _time_out(self, timeout: float) -> None:
-        open_case = self._parser.open_case() or ()
+        open_case = self._parser.open_case or ()
         self._finish(f"no result came within {timeout:g} s")
         key = self._key(open_case, None)
         if key in self._results or open_case:

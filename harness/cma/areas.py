@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from harness.cma.shell import Shell
 from harness.errors import GuestError
 
 PAGE = 4096
@@ -21,22 +21,6 @@ _FILE = re.compile(
     r"^\./(?:cma-)?([^/\n]+)/(?:ranges/0/)?(base_pfn|count|used|maxchunk):(\d+)$", re.M
 )
 _MEMINFO = re.compile(r"^/proc/meminfo:(Cma\w+): +(\d+) kB$", re.M)
-
-
-class Completed(Protocol):
-    """A command that ended on the guest."""
-
-    @property
-    def status(self) -> int: ...  # noqa: D102
-
-    @property
-    def output(self) -> str: ...  # noqa: D102
-
-
-class Shell(Protocol):
-    """Anything that runs a command on the guest."""
-
-    def run(self, command: str, timeout: float = ...) -> Completed: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

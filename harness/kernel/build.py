@@ -113,6 +113,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
                 fragment = work.parent / f"{work.name}.config"
                 fragment.write_text(kconfig.render(requests))
                 make.log.unlink(missing_ok=True)
+                _set_aside(work / ".config")
                 make(["config"], fragment, phase)
                 kconfig.verify(requests, (work / ".config").read_text(), source.tree)
                 make(["config", "kernel", "modules"], fragment, phase)
@@ -135,6 +136,12 @@ def _workdir(cache: Cache, source: Source) -> Iterator[Path]:
         work = Path(chosen).absolute() if chosen else cache.workdir("build", source.label)
         work.mkdir(parents=True, exist_ok=True)
         yield work
+
+
+def _set_aside(dotconfig: Path) -> None:
+    """Move an old configuration away, as kbuild does: tuxmake 1.45 would build with it as it is."""
+    if dotconfig.exists():
+        dotconfig.replace(dotconfig.with_name(".config.old"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,372 @@
+"""The guest's serial console: wait for text, run commands, notice faults, QEMU's end, deadlines.
+
+All that was read is kept, so that an index into it is an offset in console.log. Two places move
+through it: `position`, up to where a wait has consumed it, and the place up to where it has been
+judged for kernel faults. A wait that raises consumes nothing.
+
+pexpect is not used here: it reads only while it waits (see harness.guest.stream), measures
+deadlines with a clock that can be set, and knows one position, not two.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+
+from harness.errors import GuestDied, GuestError, GuestTimeout, KernelFaulted
+from harness.faults import FAULT_PATTERN, Fault, extract
+from harness.guest import marks, terminal, transfer
+from harness.guest.command import Completed
+from harness.guest.stream import Stream
+from harness.verdict import Verdict
+
+READY = b"cma-harness: ready"  # images/init.sh.jinja2 prints it when all is up
+
+_TAIL_LINES = 20
+_OVERLAP = 4096  # bytes before new text that are searched again: the longest match
+_LEAD = 2048  # bytes before a fault's first line in which its "[ cut here ]" may stand
+_FAULT_SECONDS = 10.0  # the longest that a fault report may take to come
+_QUIET_SECONDS = 1.0  # a report has ended when nothing comes for so long; an oops resets at once
+_QUIET_AFTER_END = 0.2  # the same, after an end mark
+_ENDS = re.compile(rb"---\[ end (?:trace|Kernel panic)")
+_LINE_LIMIT = 4000  # of n_tty in canonical mode, 4096 bytes with the line's end
+
+
+class NoFault(GuestError):
+    """A fault was to be provoked, and none came."""
+
+    verdict = Verdict.FAIL
+
+
+class _Provoked(KernelFaulted):
+    """An expected fault that the kernel does not survive; ends the `expect_fault` it is for."""
+
+
+@dataclass(slots=True)
+class _Expected:
+    """The kinds of fault that are being provoked (none named: any), and those that came."""
+
+    kinds: tuple[str, ...]
+    found: list[Fault] = field(default_factory=list)
+
+    @property
+    def terminal(self) -> bool:
+        return any(fault.terminal for fault in self.found)
+
+
+class Console:
+    """A guest's serial console, from one thread. `why` says how QEMU ended, when it has."""
+
+    def __init__(self, connection: socket, *, why: Callable[[], str]) -> None:
+        self._stream = Stream(connection)
+        self._why = why
+        self._data = bytearray()
+        self._at = 0  # consumed up to here
+        self._judged = 0  # faults before this are known to somebody
+        self._scanned = 0  # no fault starts between _judged and here
+        self._expected: _Expected | None = None
+        self._plain = False  # whether the shell that listens is the one of `run`
+
+    @property
+    def position(self) -> int:
+        """The offset in console.log up to which the console has been consumed."""
+        return self._at
+
+    def text(self, start: int = 0, end: int | None = None) -> bytes:
+        """Return what came between two offsets of console.log, as far as it was read."""
+        return bytes(self._data[start:end])
+
+    def tail(self, lines: int = _TAIL_LINES) -> str:
+        """Return the last lines of the console, without control characters."""
+        text = self._data[-200 * (lines + 1) :].decode("utf-8", "replace")
+        clean = (re.sub(r"[^\t\x20-\x7e\xa0-\uffff]", "", line) for line in text.splitlines())
+        return "\n".join(list(clean)[-lines:])
+
+    def send(self, data: bytes) -> None:
+        """Type `data`. Raises GuestDied when QEMU is gone."""
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise self._died("typing") from error
+
+    def wait_for(
+        self, pattern: bytes | re.Pattern[bytes], timeout: float, doing: str = ""
+    ) -> bytes:
+        """Return the console from `position` to the end of the next match, and consume it.
+
+        `doing` says in errors what the wait is for, where the pattern does not. A match is at
+        most 4 KiB long. Raises KernelFaulted when a fault comes first, GuestDied as
+        soon as QEMU is gone, GuestTimeout after `timeout` seconds.
+        """
+        regex = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        start = self._at
+        while True:
+            found = regex.search(self._data, start)
+            self._watch(found.end() if found else len(self._data))
+            if found:
+                text = bytes(self._data[self._at : found.end()])
+                self._at = found.end()
+                return text
+            start = max(start, len(self._data) - _OVERLAP)
+            self._more(deadline, doing or f"waiting for {regex.pattern!r}", timeout)
+
+    def read(self, timeout: float) -> bytes:
+        """Return and consume what has come, waiting up to `timeout` seconds for something.
+
+        Faults pass through unjudged: they are for the parser that reads this, and `take_faults`.
+        Empty when nothing came; GuestDied when QEMU is gone and everything was read.
+        """
+        if self._at == len(self._data):
+            self._fill(timeout)
+        if self._at == len(self._data) and self._stream.ended:
+            raise self._died("reading")
+        text = bytes(self._data[self._at :])
+        self._at = len(self._data)
+        return text
+
+    def lines(self, timeout: float) -> Iterator[bytes]:
+        """Give and consume whole lines, without their ends, each within `timeout` seconds.
+
+        Lines of faults are given too, for the parser to judge, and faults stay untaken. After one
+        that the kernel does not survive, the rest of it is given and KernelFaulted raised; else
+        this ends with GuestTimeout or GuestDied, or when the caller stops asking.
+        """
+        deadline, looked = time.monotonic() + timeout, self._judged
+        fatal: tuple[Fault, ...] = ()
+        while True:
+            end = self._data.find(b"\n", self._at)
+            if end >= 0:
+                line = bytes(self._data[self._at : end]).rstrip(b"\r")
+                self._at = end + 1
+                deadline = time.monotonic() + timeout
+                yield line
+            elif fatal:
+                self._judged = self._scanned = len(self._data)
+                raise self._faulted(fatal)
+            elif found := FAULT_PATTERN.search(self._data, looked):
+                fatal = tuple(fault for fault in self._collect(found.start()) if fault.terminal)
+                looked = len(self._data)
+            else:
+                looked = max(looked, self._line_start(len(self._data)))
+                self._more(deadline, "waiting for a line", timeout)
+
+    def run(self, command: str, timeout: float) -> Completed:
+        """Run a sh command, alone (no state is kept between commands) and without input.
+
+        The output is what the command wrote, byte for byte (UTF-8 with replacement characters),
+        without the kernel's messages; status 128 + N is signal N. Raises what `wait_for` raises;
+        at a timeout the command gets Ctrl-C.
+        """
+        script = f"sh -c {shlex.quote(command)} </dev/null 2>&1"
+        if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", script):
+            raise GuestError(
+                "a control character in a command is for the terminal, not for the shell",
+                where=repr(command),
+                next_step="spell it in printf's octal",
+            )
+        if max(len(line.encode()) for line in script.split("\n")) > _LINE_LIMIT:
+            raise GuestError(
+                f"a line of a console command is limited to {_LINE_LIMIT} bytes",
+                next_step="break the command into lines, or put a script and run that",
+            )
+        self._enter(timeout)
+        mark = marks.fresh()
+        typed = marks.typed(mark)
+        self.send(b"echo %s+\n%s\necho %s:$?.\n" % (typed, script.encode(), typed))
+        try:
+            self.wait_for(
+                marks.woven(mark + b"+\n"), timeout, f"waiting for the shell to run {command!r}"
+            )
+            text = self.wait_for(marks.ending(mark), timeout, f"running {command!r}")
+        except GuestTimeout:
+            self.send(b"\x03")
+            self._plain = False
+            raise
+        status, output = marks.split(mark, text)
+        return Completed(status, output.decode("utf-8", "replace"))
+
+    def check(self, timeout: float = 0) -> None:
+        """Look at what has come, or comes within `timeout` seconds.
+
+        Raises KernelFaulted and GuestDied; to call while something else is waited for.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._look(deadline - time.monotonic())
+            if self._stream.ended:
+                raise self._died("looking at the console")
+            if time.monotonic() >= deadline:
+                return
+
+    def take_faults(self) -> tuple[Fault, ...]:
+        """Return the faults that came and that nobody has been told of, the last one complete."""
+        self._fill(0)
+        return self._judge() if self._scan(len(self._data)) else ()
+
+    @contextmanager
+    def expect_fault(self, *kinds: str, timeout: float = _FAULT_SECONDS) -> Iterator[list[Fault]]:
+        """Say that faults of these kinds (none named: any) are provoked on purpose.
+
+        Gives the list to which they are added. What is waited for in the block goes on across
+        them; a fault from which the kernel does not recover, and QEMU's end by it, end the block
+        in peace. Raises NoFault when none comes until `timeout` seconds after the block, and
+        KernelFaulted for any other kind, or for one that came before the block.
+        """
+        self._look()
+        self._expected = expected = _Expected(kinds)
+        try:
+            try:
+                yield expected.found
+                self._await_provoked(expected, time.monotonic() + timeout)
+            except (_Provoked, GuestDied):
+                with suppress(_Provoked):
+                    self._look()
+                if not expected.terminal:
+                    raise
+        finally:
+            self._expected = None
+
+    def put(self, local: Path, remote: str, timeout: float = 60) -> None:
+        """Copy a file into the guest with its mode, as text: some 25 kB a second."""
+
+        def send(part: str) -> None:
+            transfer.send_as_text(self.run, local.read_bytes(), part, timeout)
+
+        transfer.put(self.run, send, local, remote, timeout)
+
+    def get(self, remote: str, local: Path, timeout: float = 60) -> None:
+        """Copy a file out of the guest with its mode, as text: some 90 kB a second."""
+
+        def fetch() -> bytes:
+            return transfer.fetch_as_text(self.run, remote, timeout)
+
+        transfer.get(self.run, fetch, remote, local, timeout)
+
+    def interact(self, transcript: Path) -> bool:
+        """Give the console to the person at the terminal until Ctrl-] or QEMU's end.
+
+        What the guest says is also written to `transcript`. Returns whether the guest still runs.
+        """
+        if self._plain:
+            self.send(b"exit\n")
+            self._plain = False
+        running = terminal.bridge(self._stream, transcript, self._keep)
+        self._at = len(self._data)
+        return running
+
+    def close(self) -> None:
+        """Stop reading the console; twice is fine."""
+        self._stream.close()
+
+    def _keep(self, data: bytes) -> None:
+        self._data += data
+
+    def _fill(self, timeout: float) -> None:
+        self._keep(self._stream.read(timeout))
+
+    def _look(self, timeout: float = 0) -> None:
+        self._fill(timeout)
+        self._watch(len(self._data))
+
+    def _more(self, deadline: float, doing: str, timeout: float) -> None:
+        """Read on, or raise what keeps more from coming."""
+        left = deadline - time.monotonic()
+        if self._stream.ended:
+            raise self._died(doing)
+        if left <= 0:
+            raise GuestTimeout(
+                f"{doing}: not within {timeout:.3g} s",
+                where="console",
+                next_step="see the end of the console",
+                tail=self.tail(),
+            )
+        self._fill(left)
+
+    def _enter(self, timeout: float) -> None:
+        """Start the shell of `run` below the one for people: no prompt, no echo, no editing.
+
+        It reads the terminal as a script, which is what makes ash leave all that out.
+        """
+        if self._plain:
+            return
+        mark = marks.fresh()
+        typed = b"\x15stty -echo -opost; echo %s; sh /dev/tty; stty sane\n"
+        self.send(typed % marks.typed(mark))
+        self.wait_for(marks.woven(mark + b"\n"), timeout, "waiting for the console's shell")
+        self._plain = True
+
+    def _scan(self, end: int) -> re.Match[bytes] | None:
+        """Find the first fault nobody was told of that starts before `end`."""
+        found = FAULT_PATTERN.search(self._data, self._scanned, end)
+        if not found:
+            # The last line may still grow into a fault's first.
+            self._scanned = max(self._scanned, self._line_start(end))
+        return found
+
+    def _watch(self, end: int) -> None:
+        """Raise KernelFaulted for a fault before `end`, or note it where it is provoked."""
+        if not self._scan(end):
+            return
+        faults = self._judge()
+        expected = self._expected
+        if expected is None:
+            raise self._faulted(faults)
+        strangers = tuple(f for f in faults if expected.kinds and f.kind not in expected.kinds)
+        if strangers:
+            raise self._faulted(strangers)
+        expected.found += faults
+        if expected.terminal:
+            raise _Provoked(expected.found[-1].headline, where="console", tail=self.tail())
+
+    def _judge(self) -> tuple[Fault, ...]:
+        """Read on to the end of the report that is coming, and take all faults up to there."""
+        first = FAULT_PATTERN.search(self._data, self._scanned)
+        assert first
+        faults = self._collect(first.start())
+        self._judged = self._scanned = len(self._data)
+        return faults
+
+    def _collect(self, start: int) -> tuple[Fault, ...]:
+        """Read on until the report that starts at `start` is all there; split it."""
+        deadline = time.monotonic() + _FAULT_SECONDS
+        size = -1
+        while size < len(self._data) and time.monotonic() < deadline:
+            size = len(self._data)
+            ended = _ENDS.search(self._data, max(start, size - _OVERLAP))
+            self._fill(_QUIET_AFTER_END if ended else _QUIET_SECONDS)
+        return extract(bytes(self._data[max(self._judged, start - _LEAD) :]))
+
+    def _line_start(self, end: int) -> int:
+        """Where the line that `end` stands in begins, not further back than a match is long."""
+        return max(self._data.rfind(b"\n", 0, end) + 1, end - _OVERLAP)
+
+    def _await_provoked(self, expected: _Expected, deadline: float) -> None:
+        while True:
+            self._watch(len(self._data))
+            if expected.found:
+                return
+            if time.monotonic() >= deadline or self._stream.ended:
+                named = ", ".join(expected.kinds) or "any kind"
+                raise NoFault(
+                    f"a fault ({named}) was provoked, and none came",
+                    where="console",
+                    tail=self.tail(),
+                )
+            self._fill(deadline - time.monotonic())
+
+    def _faulted(self, faults: tuple[Fault, ...]) -> KernelFaulted:
+        return KernelFaulted(
+            "\n".join(fault.text for fault in faults) or "a kernel fault",
+            where="console",
+            tail=self.tail(),
+        )
+
+    def _died(self, doing: str) -> GuestDied:
+        return GuestDied(f"{self._why()}, while {doing}", where="console", tail=self.tail())

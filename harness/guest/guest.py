@@ -1,0 +1,165 @@
+"""A running guest: what the rest of the harness holds in its hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.errors import GuestError
+from harness.guest.command import Completed
+from harness.guest.console import READY, Console
+from harness.guest.machine import Ending, Machine, Qmp
+from harness.guest.marks import woven
+from harness.guest.qemu import SSH_PORT, Launch, boot_script
+from harness.guest.ssh import Keys, Ssh
+
+BOOT_SCRIPT = "boot.sh"
+
+_LOGIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Where the host's seconds of a boot went. Not to be compared across runs or hosts.
+
+    `qemu`: until QEMU has made the machine. `kernel`: until the kernel starts /init.
+    `init`: until /init says that all is up.
+    """
+
+    qemu: float
+    kernel: float
+    init: float
+
+
+class Guest:
+    """A booted guest, used from one thread; leaving its `with` ends QEMU.
+
+    Commands and files go over ssh when the board has a network and the run has keys, else over
+    the console. Both raise KernelFaulted, GuestDied and GuestTimeout, with the console's tail.
+    """
+
+    def __init__(self, machine: Machine, console: Console, keys: Keys | None, boot: Phases) -> None:
+        self.machine = machine
+        self.console = console
+        self.phases = boot
+        self._keys = keys
+        self._ssh: Ssh | None = None
+
+    @classmethod
+    def boot(
+        cls,
+        launch: Launch,
+        directory: Path,
+        keys: Keys | None = None,
+        *,
+        timeout: float = 60,
+        gdb: bool = False,
+    ) -> Self:
+        """Start a guest and wait up to `timeout` seconds until its init is ready.
+
+        `directory` gets console.log, qemu.log and boot.sh. `launch.initrd` must hold images/init
+        and, for ssh, `keys.files`. Raises HostError when QEMU fails, and what waits raise.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        script = directory / BOOT_SCRIPT
+        script.write_text(boot_script(launch))
+        script.chmod(0o755)
+        began = time.monotonic()
+        machine = Machine.start(launch, directory, gdb=gdb, timeout=timeout)
+        console = Console(machine.console, why=machine.why)
+        try:
+            made = time.monotonic()
+            machine.cont()
+            console.wait_for(
+                rb"Run /init as init process|" + woven(READY), timeout, "booting the kernel"
+            )
+            init = time.monotonic()
+            if READY not in console.text(0, console.position):
+                console.wait_for(woven(READY), timeout - (init - made), "waiting for /init")
+            phases = Phases(made - began, init - made, time.monotonic() - init)
+        except BaseException:
+            console.close()
+            machine.stop()
+            raise
+        return cls(machine, console, keys if launch.network else None, phases)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def qmp(self) -> Qmp:
+        """QEMU's control socket."""
+        return self.machine.qmp
+
+    @property
+    def boot_seconds(self) -> float:
+        """Seconds from the first instruction to the init's ready line."""
+        return self.phases.kernel + self.phases.init
+
+    @property
+    def ssh(self) -> Ssh | None:
+        """The ssh connection, made when it is first asked for; None without network or keys."""
+        if self._ssh is None and self._keys is not None:
+            port = self.machine.forwarded_port(SSH_PORT)
+            self._ssh = Ssh.connect(port, self._keys, _LOGIN_SECONDS, self.console.check)
+        return self._ssh
+
+    def run(self, command: str, timeout: float) -> Completed:
+        """Run a sh command, without input and keeping no state from the command before."""
+        with self._tail():
+            ssh = self.ssh
+            return ssh.run(command, timeout) if ssh else self.console.run(command, timeout)
+
+    def put(self, local: Path, remote: str, timeout: float = 60) -> None:
+        """Copy a file into the guest with its mode, and compare the copy."""
+        with self._tail():
+            (self.ssh or self.console).put(local, remote, timeout)
+
+    def get(self, remote: str, local: Path, timeout: float = 60) -> None:
+        """Copy a file out of the guest with its mode, and compare the copy."""
+        with self._tail():
+            (self.ssh or self.console).get(remote, local, timeout)
+
+    def power_off(self, timeout: float = 10) -> Ending:
+        """Let the guest power itself off; end QEMU when it has not within `timeout` seconds.
+
+        Returns how QEMU ended; never hangs, whatever the guest does.
+        """
+        with suppress(GuestError):  # it may be dead or deaf already: then QEMU is ended below
+            self.console.send(b"\x15\npoweroff -f\n")
+        self.machine.ended(timeout)
+        self.close()
+        ending = self.machine.ended()
+        assert ending, "close() has ended it"
+        return ending
+
+    @contextmanager
+    def _tail(self) -> Iterator[None]:
+        """Add the console's tail to errors of ssh, which does not see the console."""
+        try:
+            yield
+        except GuestError as error:
+            error.tail = error.tail or self.console.tail()
+            raise
+
+    def close(self) -> None:
+        """End the guest at once; twice is fine. Its console's text and faults stay readable."""
+        if self._ssh is not None:
+            self._ssh.close()
+            self._ssh = None
+        self._keys = None
+        self.machine.stop()
+        self.console.close()

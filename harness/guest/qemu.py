@@ -1,0 +1,151 @@
+"""QEMU's command line for a guest, and the script that starts the same guest by hand. Pure.
+
+QEMU is the client of its console and QMP sockets: the harness listens before it starts QEMU, so
+nobody polls for a socket to appear, and a QEMU whose harness is already dead finds no listener and
+ends by itself. It starts with -S; the guest runs from the first `cont`, and nothing that it prints
+is missed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GUEST_ADDRESS = "10.0.2.15"  # the first address of QEMU's user network
+SSH_PORT = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a guest is made of; everything a board's and a cell's data say about its QEMU.
+
+    `memory` is in MiB. `serial_index` counts the serial ports before the console's (sabrelite: 1).
+    `network` adds QEMU's user network on a virtio-mmio device, with a port of 127.0.0.1 forwarded
+    to the guest's ssh and nothing else reachable, and a virtio random number generator for
+    dropbear's keys. `seed` makes QEMU's own random numbers the same in each run.
+    """
+
+    kernel: Path
+    machine: str = "virt"
+    cpu: str = "cortex-a15"
+    memory: int = 512
+    cpus: int = 2
+    dtb: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+    serial_index: int = 0
+    network: bool = False
+    seed: int | None = None
+    extra: tuple[str, ...] = ()
+    program: str = "qemu-system-arm"
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Where QEMU meets the harness: unix sockets (at most 107 bytes of path), and the raw log."""
+
+    console: Path
+    qmp: Path
+    log: Path
+    gdb: Path | None = None
+
+
+def argv(launch: Launch, sockets: Sockets) -> tuple[str, ...]:
+    """Return the command that starts QEMU, stopped, with console and QMP on `sockets`.
+
+    QEMU itself writes every byte of the console to `sockets.log`, so a harness that dies or falls
+    behind loses none.
+    """
+    console = (
+        f"socket,id=console,path={_option(sockets.console)}"
+        f",logfile={_option(sockets.log)},logappend=off"
+    )
+    return (
+        *_hardware(launch),
+        *("-display", "none"),
+        *("-chardev", console),
+        *_serial(launch, "chardev:console"),
+        *("-qmp", f"unix:{_option(sockets.qmp)}"),
+        *(("-gdb", f"unix:{_option(sockets.gdb)},server=on,wait=off") if sockets.gdb else ()),
+        *_network(launch),
+        *launch.extra,
+        "-S",
+    )
+
+
+def boot_script(launch: Launch) -> str:
+    """Return a sh script with which a person starts the same guest on the terminal.
+
+    Its arguments are added to QEMU's: `./boot.sh -s -S` waits for gdb.
+    """
+    command = (
+        *_hardware(launch),
+        *("-display", "none"),
+        *_serial(launch, "mon:stdio"),
+        *_network(launch),
+        *launch.extra,
+    )
+    return (
+        "#!/bin/sh\n"
+        "# The guest of this run, by hand. Ctrl-A X ends it, Ctrl-A C is QEMU's monitor.\n"
+        f'exec {_lines(command)} \\\n    "$@"\n'
+    )
+
+
+def _hardware(launch: Launch) -> tuple[str, ...]:
+    """The part that the harness's guest and a person's have in common.
+
+    Without -nodefaults QEMU would add a network card that wants a boot ROM of a package that need
+    not be there (efi-virtio.rom, Debian's ipxe-qemu).
+    """
+    return (
+        launch.program,
+        *("-no-user-config", "-nodefaults", "-no-reboot"),
+        *("-machine", launch.machine),
+        *("-cpu", launch.cpu),
+        *("-smp", str(launch.cpus)),
+        *("-m", f"{launch.memory}M"),
+        *("-kernel", str(launch.kernel)),
+        *(("-dtb", str(launch.dtb)) if launch.dtb else ()),
+        *(("-initrd", str(launch.initrd)) if launch.initrd else ()),
+        *("-append", launch.cmdline),
+        *(("-seed", str(launch.seed)) if launch.seed is not None else ()),
+    )
+
+
+def _serial(launch: Launch, console: str) -> tuple[str, ...]:
+    return (*("-serial", "null") * launch.serial_index, "-serial", console)
+
+
+def _network(launch: Launch) -> tuple[str, ...]:
+    """The forwarded port is chosen by the host's kernel; QMP's `info usernet` tells which.
+
+    rng-builtin costs no reading of the host's devices and follows `-seed`. virtio-net-device is
+    the virtio-mmio card, which has no boot ROM.
+    """
+    if not launch.network:
+        return ("-nic", "none")
+    return (
+        *("-netdev", f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:{SSH_PORT}"),
+        *("-device", "virtio-net-device,netdev=net0"),
+        *("-object", "rng-builtin,id=rng0"),
+        *("-device", "virtio-rng-device,rng=rng0"),
+    )
+
+
+def _option(path: Path) -> str:
+    """A path as the value of a QEMU option, where a comma is written twice."""
+    return str(path).replace(",", ",,")
+
+
+def _lines(command: Sequence[str]) -> str:
+    """Quote a command for sh, an option with its value on each line."""
+    lines: list[str] = []
+    for word in command:
+        if word.startswith("-") or not lines:
+            lines.append(shlex.quote(word))
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n    ".join(lines)

@@ -1,0 +1,106 @@
+"""QEMU's command line: what the guest gets, what a person's script says, and its quoting."""
+
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from harness.guest.qemu import Launch, Sockets, argv, boot_script
+
+LAUNCH = Launch(
+    kernel=Path("zImage"), cmdline="console=ttyAMA0 panic=-1", memory=256, cpus=3, cpu="cortex-a7"
+)
+SOCKETS = Sockets(console=Path("s/console"), qmp=Path("s/qmp"), log=Path("run/console.log"))
+
+
+def pairs(command):
+    """Each option of the command with the word after it."""
+    return list(zip(command, (*command[1:], ""), strict=True))
+
+
+def test_the_guest_starts_stopped_with_what_the_launch_says():
+    command = argv(LAUNCH, SOCKETS)
+    assert command[0] == "qemu-system-arm"
+    for pair in (
+        ("-machine", "virt"),
+        ("-cpu", "cortex-a7"),
+        ("-smp", "3"),
+        ("-m", "256M"),
+        ("-kernel", "zImage"),
+        ("-append", "console=ttyAMA0 panic=-1"),
+        ("-nic", "none"),
+        ("-qmp", "unix:s/qmp"),
+        ("-serial", "chardev:console"),
+    ):
+        assert pair in pairs(command)
+    assert {"-S", "-no-reboot", "-nodefaults"} <= set(command)
+    assert not {"-dtb", "-initrd", "-seed", "-gdb", "-netdev"} & set(command)
+
+
+def test_qemu_itself_logs_the_console():
+    chardev = dict(pairs(argv(LAUNCH, SOCKETS)))["-chardev"]
+    assert chardev == "socket,id=console,path=s/console,logfile=run/console.log,logappend=off"
+
+
+def test_qemu_connects_to_the_harness_but_gdb_connects_to_qemu():
+    command = argv(LAUNCH, replace(SOCKETS, gdb=Path("s/gdb")))
+    assert ("-gdb", "unix:s/gdb,server=on,wait=off") in pairs(command)
+    assert "server" not in dict(pairs(command))["-chardev"]
+
+
+def test_a_comma_in_a_path_is_doubled():
+    chardev = dict(pairs(argv(LAUNCH, replace(SOCKETS, log=Path("a,b/c.log")))))["-chardev"]
+    assert "logfile=a,,b/c.log," in chardev
+
+
+def test_the_console_is_the_serial_port_of_its_index():
+    command = argv(replace(LAUNCH, serial_index=2), SOCKETS)
+    ports = [value for option, value in pairs(command) if option == "-serial"]
+    assert ports == ["null", "null", "chardev:console"]
+
+
+def test_the_network_is_closed_but_for_ssh_on_the_loopback():
+    command = argv(replace(LAUNCH, network=True), SOCKETS)
+    assert ("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22") in pairs(command)
+    assert ("-device", "virtio-net-device,netdev=net0") in pairs(command)
+    assert ("-object", "rng-builtin,id=rng0") in pairs(command)
+    assert "-nic" not in command
+
+
+def test_optional_files_and_the_seed():
+    launch = replace(
+        LAUNCH, dtb=Path("b.dtb"), initrd=Path("i.cpio"), seed=0, extra=("-icount", "1")
+    )
+    command = pairs(argv(launch, SOCKETS))
+    for pair in (("-dtb", "b.dtb"), ("-initrd", "i.cpio"), ("-seed", "0"), ("-icount", "1")):
+        assert pair in command
+
+
+def test_the_script_starts_the_same_guest_on_the_terminal(tmp_path):
+    echo = tmp_path / "print arguments"
+    echo.write_text("#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done\n")
+    echo.chmod(0o755)
+    launch = replace(
+        LAUNCH, program=str(echo), cmdline='it\'s "$HOME" `id` a\\b', serial_index=1, network=True
+    )
+    script = tmp_path / "boot.sh"
+    script.write_text(boot_script(launch))
+    said = subprocess.run(["sh", script, "-s"], capture_output=True, text=True, check=True).stdout
+    words = said.split("\0")[:-1]
+    harness = list(argv(launch, SOCKETS)[1:])
+    assert words[-1] == "-s"
+    assert ("-append", launch.cmdline) in pairs(words)
+    assert [value for option, value in pairs(words) if option == "-serial"] == ["null", "mon:stdio"]
+    ours = {"-s", "-serial", "null", "mon:stdio"}
+    assert [word for word in words if word not in ours] == [
+        word
+        for option, word in zip(["", *harness], harness, strict=False)
+        if word not in {"-S", "-chardev", "-qmp", "-serial"}
+        and option not in {"-chardev", "-qmp", "-serial"}
+    ]
+
+
+def test_the_script_has_an_option_a_line():
+    lines = boot_script(LAUNCH).splitlines()
+    assert "    -cpu cortex-a7 \\" in lines
+    assert f"    -append {shlex.quote(LAUNCH.cmdline)} \\" in lines
