@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cma-ctl: drive /dev/cma_test from a shell. Each result is one JSON object on a line of its own.
+ *
+ * A failed system call ends the program with status 1 and "cma-ctl: COMMAND: ERRNO (text)" on
+ * standard error. The interface is described in kmod/cma_test/cma_test_uapi.h.
+ */
+
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cma_test_uapi.h"
+
+enum { EXIT_OK, EXIT_ERRNO, EXIT_USAGE, EXIT_DIFFERS };
+
+static const char usage_text[] =
+	"usage: cma-ctl [-d DEVICE] COMMAND [ARGUMENTS]\n"
+	"\n"
+	"  alloc BYTES [--align N] [--attr A,B] [--nowait]   allocate; attributes: write-combine,\n"
+	"                          no-kernel-mapping, force-contiguous, no-warn\n"
+	"  free HANDLE             free that buffer\n"
+	"  list                    the live buffers, oldest first, one a line\n"
+	"  fill HANDLE PATTERN     set every byte of the buffer, through a mapping\n"
+	"  check HANDLE PATTERN    compare every byte with PATTERN (0 to 255)\n"
+	"  map HANDLE SECONDS      hold a mapping for so long\n"
+	"  write [--] TEXT         the v4 interface: write(2) TEXT, a number of KiB\n"
+	"  read                    the v4 interface: read(2), which frees the oldest buffer\n"
+	"  version                 what the device is\n"
+	"\n"
+	"  -d, --device DEVICE     /dev/cma_test by default, the device of the default area\n"
+	"  -h, --help              this text\n"
+	"\n"
+	"Numbers are decimal, 0x hexadecimal or 0 octal. Sizes are bytes unless said otherwise.\n"
+	"Exit status: 0 done, 1 a system call failed (its errno is on standard error), 2 usage,\n"
+	"3 check found other bytes.\n"
+	"\n"
+	"Example: cma-ctl alloc 0x100000 --attr write-combine,no-warn && cma-ctl list\n";
+
+struct options {
+	const char *device;
+	uint64_t align;
+	uint32_t attrs;
+	uint32_t gfp;
+};
+
+struct attr {
+	const char *name;
+	uint32_t bit;
+};
+
+static const struct attr attrs[] = {
+	{ "write-combine", CMA_TEST_ATTR_WRITE_COMBINE },
+	{ "no-kernel-mapping", CMA_TEST_ATTR_NO_KERNEL_MAPPING },
+	{ "force-contiguous", CMA_TEST_ATTR_FORCE_CONTIGUOUS },
+	{ "no-warn", CMA_TEST_ATTR_NO_WARN },
+};
+
+static const char *command = "?";
+
+static _Noreturn void usage_error(const char *what, const char *detail)
+{
+	fprintf(stderr, "cma-ctl: %s: %s\nTry 'cma-ctl --help'.\n", what, detail);
+	exit(EXIT_USAGE);
+}
+
+/* Report errno and end. */
+static _Noreturn void die(void)
+{
+	int error = errno;
+	const char *name = strerrorname_np(error);
+
+	fprintf(stderr, "cma-ctl: %s: %s (%s)\n", command, name ? name : "E?", strerror(error));
+	exit(EXIT_ERRNO);
+}
+
+static uint64_t number(const char *text, uint64_t max)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 0);
+	if (errno || end == text || *end || *text == '-' || value > max)
+		usage_error("not a number in range", text);
+	return value;
+}
+
+static uint32_t attr_bits(char *names)
+{
+	uint32_t bits = 0;
+	char *save, *name;
+
+	for (name = strtok_r(names, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+		size_t i = 0;
+
+		while (i < sizeof(attrs) / sizeof(*attrs) && strcmp(name, attrs[i].name))
+			i++;
+		if (i == sizeof(attrs) / sizeof(*attrs))
+			usage_error("no such attribute", name);
+		bits |= attrs[i].bit;
+	}
+	return bits;
+}
+
+static int device_open(const struct options *opt)
+{
+	int fd = open(opt->device, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		die();
+	return fd;
+}
+
+static void call(int fd, unsigned long request, void *arg)
+{
+	if (ioctl(fd, request, arg))
+		die();
+}
+
+static int cmd_alloc(const struct options *opt, char **argv)
+{
+	struct cma_test_alloc arg = {
+		.size = number(argv[0], UINT64_MAX),
+		.align = opt->align,
+		.attrs = opt->attrs,
+		.gfp = opt->gfp,
+	};
+
+	call(device_open(opt), CMA_TEST_IOC_ALLOC, &arg);
+	printf("{\"handle\": %u, \"dma_address\": %llu, \"size\": %llu, \"took_ns\": %llu}\n",
+	       arg.handle, (unsigned long long)arg.dma_address, (unsigned long long)arg.size,
+	       (unsigned long long)arg.took_ns);
+	return EXIT_OK;
+}
+
+static int cmd_free(const struct options *opt, char **argv)
+{
+	struct cma_test_free arg = { .handle = number(argv[0], UINT32_MAX) };
+
+	call(device_open(opt), CMA_TEST_IOC_FREE, &arg);
+	printf("{\"handle\": %u, \"took_ns\": %llu}\n", arg.handle,
+	       (unsigned long long)arg.took_ns);
+	return EXIT_OK;
+}
+
+/* All live buffers, asked for again until they fit; the caller frees the array. */
+static struct cma_test_info *snapshot(int fd, uint32_t *count)
+{
+	struct cma_test_list arg = { .total = 64 };
+	struct cma_test_info *infos = NULL;
+
+	do {
+		arg.count = arg.total;
+		infos = reallocarray(infos, arg.count, sizeof(*infos));
+		if (!infos && arg.count)
+			die();
+		arg.buffers = (uintptr_t)infos;
+		call(fd, CMA_TEST_IOC_LIST, &arg);
+	} while (arg.total > arg.count);
+	*count = arg.count;
+	return infos;
+}
+
+static void print_attrs(uint32_t bits)
+{
+	const char *comma = "";
+
+	for (size_t i = 0; i < sizeof(attrs) / sizeof(*attrs); i++) {
+		if (!(bits & attrs[i].bit))
+			continue;
+		printf("%s\"%s\"", comma, attrs[i].name);
+		comma = ", ";
+	}
+}
+
+static int cmd_list(const struct options *opt, char **argv)
+{
+	uint32_t count;
+	struct cma_test_info *infos = snapshot(device_open(opt), &count);
+
+	(void)argv;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct cma_test_info *info = &infos[i];
+
+		printf("{\"handle\": %u, \"dma_address\": %llu, \"size\": %llu, "
+		       "\"allocated\": %llu, \"mappings\": %u, \"attrs\": [",
+		       info->handle, (unsigned long long)info->dma_address,
+		       (unsigned long long)info->size, (unsigned long long)info->allocated,
+		       info->mappings);
+		print_attrs(info->attrs);
+		printf("]}\n");
+	}
+	free(infos);
+	return EXIT_OK;
+}
+
+/* Map the whole buffer; its size in bytes goes to @size. */
+static unsigned char *map(const struct options *opt, uint32_t handle, size_t *size)
+{
+	int fd = device_open(opt);
+	uint32_t count, i = 0;
+	struct cma_test_info *infos = snapshot(fd, &count);
+	void *start;
+
+	while (i < count && infos[i].handle != handle)
+		i++;
+	errno = ENOENT;
+	if (i == count)
+		die();
+	*size = infos[i].size;
+	free(infos);
+	start = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		     (off_t)handle * getpagesize());
+	if (start == MAP_FAILED)
+		die();
+	return start;
+}
+
+static int cmd_fill(const struct options *opt, char **argv)
+{
+	uint32_t handle = number(argv[0], UINT32_MAX);
+	int pattern = number(argv[1], UINT8_MAX);
+	size_t size;
+	unsigned char *start = map(opt, handle, &size);
+
+	memset(start, pattern, size);
+	printf("{\"handle\": %u, \"bytes\": %zu}\n", handle, size);
+	return EXIT_OK;
+}
+
+static int cmd_check(const struct options *opt, char **argv)
+{
+	uint32_t handle = number(argv[0], UINT32_MAX);
+	unsigned char pattern = number(argv[1], UINT8_MAX);
+	size_t size, bad = 0, first = 0;
+	unsigned char *start = map(opt, handle, &size);
+
+	for (size_t i = 0; i < size; i++) {
+		if (start[i] != pattern && !bad++)
+			first = i;
+	}
+	printf("{\"handle\": %u, \"bytes\": %zu, \"bad\": %zu", handle, size, bad);
+	if (bad)
+		printf(", \"first_bad\": %zu", first);
+	printf("}\n");
+	return bad ? EXIT_DIFFERS : EXIT_OK;
+}
+
+static int cmd_map(const struct options *opt, char **argv)
+{
+	uint32_t handle = number(argv[0], UINT32_MAX);
+	unsigned int seconds = number(argv[1], 3600);
+	size_t size;
+
+	map(opt, handle, &size);
+	printf("{\"handle\": %u, \"bytes\": %zu}\n", handle, size);
+	fflush(stdout);
+	while (seconds)
+		seconds = sleep(seconds);
+	return EXIT_OK;
+}
+
+/* The result of a v4 call: what it returned, or its errno here and on standard error. */
+static int report(ssize_t returned)
+{
+	if (returned < 0) {
+		const char *name = strerrorname_np(errno);
+
+		printf("{\"errno\": \"%s\"}\n", name ? name : "E?");
+		fflush(stdout);
+		die();
+	}
+	printf("{\"returned\": %zd}\n", returned);
+	return EXIT_OK;
+}
+
+static int cmd_write(const struct options *opt, char **argv)
+{
+	return report(write(device_open(opt), argv[0], strlen(argv[0])));
+}
+
+static int cmd_read(const struct options *opt, char **argv)
+{
+	char byte;
+
+	(void)argv;
+	return report(read(device_open(opt), &byte, sizeof(byte)));
+}
+
+static int cmd_version(const struct options *opt, char **argv)
+{
+	struct cma_test_version arg;
+
+	(void)argv;
+	call(device_open(opt), CMA_TEST_IOC_VERSION, &arg);
+	printf("{\"abi\": %u, \"page_size\": %u, \"natural_align\": %llu, \"live\": %u}\n",
+	       arg.abi, arg.page_size, (unsigned long long)arg.natural_align, arg.live);
+	return EXIT_OK;
+}
+
+static const struct {
+	const char *name;
+	int arguments;
+	int (*run)(const struct options *opt, char **argv);
+} commands[] = {
+	{ "alloc", 1, cmd_alloc },
+	{ "free", 1, cmd_free },
+	{ "list", 0, cmd_list },
+	{ "fill", 2, cmd_fill },
+	{ "check", 2, cmd_check },
+	{ "map", 2, cmd_map },
+	{ "write", 1, cmd_write },
+	{ "read", 0, cmd_read },
+	{ "version", 0, cmd_version },
+};
+
+static int run(const struct options *opt, int argc, char **argv)
+{
+	if (!argc)
+		usage_error("no command", "say which");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+		if (strcmp(argv[0], commands[i].name))
+			continue;
+		if (argc - 1 != commands[i].arguments)
+			usage_error("wrong number of arguments", argv[0]);
+		command = argv[0];
+		return commands[i].run(opt, argv + 1);
+	}
+	usage_error("no such command", argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "device", required_argument, NULL, 'd' },
+		{ "align", required_argument, NULL, 'a' },
+		{ "attr", required_argument, NULL, 't' },
+		{ "nowait", no_argument, NULL, 'n' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 }
+	};
+	struct options opt = { .device = "/dev/cma_test" };
+	int letter, status;
+
+	while ((letter = getopt_long(argc, argv, "d:h", known, NULL)) != -1) {
+		switch (letter) {
+		case 'd':
+			opt.device = optarg;
+			break;
+		case 'a':
+			opt.align = number(optarg, UINT64_MAX);
+			break;
+		case 't':
+			opt.attrs = attr_bits(optarg);
+			break;
+		case 'n':
+			opt.gfp = CMA_TEST_GFP_NOWAIT;
+			break;
+		case 'h':
+			fputs(usage_text, stdout);
+			return EXIT_OK;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	status = run(&opt, argc - optind, argv + optind);
+	if (fflush(stdout))
+		die();
+	return status;
+}

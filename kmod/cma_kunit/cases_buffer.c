@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What CMA and the DMA API promise a driver about one buffer. */
+
+#include <linux/bitmap.h>
+#include <linux/mm.h>
+#include <linux/of_reserved_mem.h>
+#include <linux/scatterlist.h>
+#include <linux/sizes.h>
+#include <linux/string.h>
+
+#include "buffers.h"
+#include "cases.h"
+#include "cma_compat.h"
+
+/* Sizes in bytes around the places where an allocator can go wrong: pages, orders, odd lengths. */
+static const size_t sizes[] = {
+	1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE, 5 * PAGE_SIZE - 7, SZ_64K,
+	SZ_64K + PAGE_SIZE, SZ_256K - 1, SZ_1M, SZ_1M + PAGE_SIZE, 3 * SZ_1M,
+};
+
+typedef void look_fn(struct kunit *test, struct buffer *buf);
+
+/* Allocate one buffer of each size in turn, have @look inspect it, and free it. */
+static void with_each_size(struct kunit *test, look_fn *look)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct buffer *buf = buffer_get(test, sizes[i]);
+
+		KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "%zu bytes of an empty area", sizes[i]);
+		look(test, buf);
+		buffer_put(test, buf);
+	}
+}
+
+/* The allocator's idea of the area is the device tree's. */
+void area_matches_the_tree(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	struct reserved_mem *mem;
+
+	if (!fix->area.node)
+		kunit_skip(test, "the area %s has no device-tree node", fix->area.name);
+	mem = of_reserved_mem_lookup(fix->area.node);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, mem);
+	KUNIT_EXPECT_EQ(test, (u64)fix->area.base_pfn << PAGE_SHIFT, (u64)mem->base);
+	KUNIT_EXPECT_EQ(test, (u64)fix->area.count << PAGE_SHIFT, (u64)mem->size);
+	metric(test, "area_pages", fix->area.count, "pages");
+	metric(test, "used_before", area_used(&fix->area), "pages");
+}
+
+static void look_inside(struct kunit *test, struct buffer *buf)
+{
+	KUNIT_EXPECT_EQ_MSG(test, buffer_first_outside(test, buf), buffer_pages(buf),
+			    "%zu bytes at %pad", buf->size, &buf->dma);
+}
+
+/* Every page of a buffer is one of the area's. */
+void buffer_lies_in_its_area(struct kunit *test)
+{
+	with_each_size(test, look_inside);
+}
+
+static void look_contiguous(struct kunit *test, struct buffer *buf)
+{
+	struct fixture *fix = test->priv;
+	struct sg_table table;
+
+	KUNIT_EXPECT_EQ_MSG(test, buffer_first_stray(test, buf), buffer_pages(buf),
+			    "%zu bytes at %pad", buf->size, &buf->dma);
+
+	KUNIT_ASSERT_EQ(test, 0, dma_get_sgtable(&fix->pdev->dev, &table, buf->cpu, buf->dma,
+						 buf->size));
+	KUNIT_EXPECT_EQ(test, table.orig_nents, 1u);
+	KUNIT_EXPECT_EQ(test, page_to_pfn(sg_page(table.sgl)), buffer_pfn(test, buf));
+	KUNIT_EXPECT_EQ(test, (unsigned long)table.sgl->length,
+			buffer_pages(buf) << PAGE_SHIFT);
+	sg_free_table(&table);
+}
+
+/*
+ * What the driver sees at consecutive addresses is consecutive in memory: page by page, and as one
+ * scatterlist entry.
+ */
+void buffer_is_contiguous(struct kunit *test)
+{
+	with_each_size(test, look_contiguous);
+}
+
+static void look_marked(struct kunit *test, struct buffer *buf)
+{
+	struct fixture *fix = test->priv;
+	unsigned long *expected = area_snapshot(test, &fix->area);
+	unsigned long pfn = buffer_pfn(test, buf);
+
+	bitmap_copy(expected, fix->before, fix->area.count);
+	if (buffer_first_outside(test, buf) == buffer_pages(buf))
+		bitmap_set(expected, pfn - fix->area.base_pfn, buffer_pages(buf));
+	KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(&fix->area, expected),
+			      "bitmap for %zu bytes at %pad", buf->size, &buf->dma);
+}
+
+/* The area's bitmap gains exactly the pages of the buffer, which were free before. */
+void bitmap_marks_the_buffer(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+
+	with_each_size(test, look_marked);
+	KUNIT_EXPECT_TRUE(test, area_unchanged(&fix->area, fix->before));
+}
+
+/*
+ * The first page frame of a buffer is aligned to the buffer's size, rounded up to a power of two
+ * pages, at most 1 << CONFIG_CMA_ALIGNMENT. The page frame, not its offset in the area: the two
+ * differ when the area's base is less aligned (b5be83e308f7, "mm: cma: align to physical address,
+ * not CMA region position"). A page kept before the buffer makes the allocator look for an aligned
+ * place.
+ */
+void aligned_to_the_order(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	int order, orders = 0;
+
+	for (order = 0; area_fits(&fix->area, 1UL << order); order++) {
+		unsigned int align = min(order, CONFIG_CMA_ALIGNMENT);
+		struct buffer *before = buffer_get(test, PAGE_SIZE);
+		struct buffer *buf;
+
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, before);
+		if (!area_fits(&fix->area, 1UL << order)) {
+			buffer_put(test, before);
+			break;
+		}
+		buf = buffer_get(test, PAGE_SIZE << order);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "order %d", order);
+		KUNIT_EXPECT_EQ_MSG(test, buffer_pfn(test, buf) & ((1UL << align) - 1), 0UL,
+				    "order %d at page frame %#lx", order, buffer_pfn(test, buf));
+		buffer_put(test, buf);
+		buffer_put(test, before);
+		orders++;
+	}
+	KUNIT_EXPECT_GT(test, orders, 0);
+	metric(test, "orders_tried", orders, "orders");
+	/* Below CONFIG_CMA_ALIGNMENT, page frame and offset differ; else this proves less. */
+	metric(test, "base_alignment", __ffs(fix->area.base_pfn), "order");
+}
+
+static void look_rounded(struct kunit *test, struct buffer *buf)
+{
+	struct fixture *fix = test->priv;
+
+	KUNIT_EXPECT_EQ_MSG(test, area_used(&fix->area),
+			    bitmap_weight(fix->before, fix->area.count) +
+			    DIV_ROUND_UP(buf->size, PAGE_SIZE), "%zu bytes", buf->size);
+}
+
+/* A buffer takes its size in whole pages, not a power of two of them. */
+void sizes_round_to_pages(struct kunit *test)
+{
+	with_each_size(test, look_rounded);
+}
+
+/* Bytes, of all live buffers, that are not zero. */
+static u64 count_dirty(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	struct buffer *buf;
+	u64 dirty = 0;
+
+	list_for_each_entry(buf, &fix->buffers, node) {
+		const u8 *byte = buf->cpu, *end = byte + PAGE_ALIGN(buf->size);
+
+		while ((byte = memchr_inv(byte, 0, end - byte))) {
+			dirty++;
+			byte++;
+		}
+	}
+	return dirty;
+}
+
+/*
+ * A buffer is all zeroes, up to the end of its last page, even when its memory was not: all of the
+ * free area is written, freed, and looked at again. With init_on_alloc=1 the page allocator zeroes
+ * too, and the DMA API's own clearing is not tested.
+ */
+void zeroed_after_dirty(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	unsigned long first, again;
+	struct buffer *buf;
+
+	first = buffer_fill_area(test);
+	list_for_each_entry(buf, &fix->buffers, node)
+		memset(buf->cpu, 0xa5, PAGE_ALIGN(buf->size));
+	buffer_put_all(test);
+
+	again = buffer_fill_area(test);
+	KUNIT_EXPECT_GT(test, first, 0UL);
+	KUNIT_EXPECT_EQ(test, again, first);
+	KUNIT_EXPECT_EQ(test, count_dirty(test), (u64)0);
+	metric(test, "bytes_checked", (u64)again << PAGE_SHIFT, "bytes");
+	metric(test, "init_on_alloc", want_init_on_alloc(GFP_KERNEL), "bool");
+}
+
+/* No attribute takes a buffer out of its area, or keeps its pages after it is freed. */
+void attributes_keep_the_area(struct kunit *test)
+{
+	static const unsigned long attrs[] = {
+		DMA_ATTR_WRITE_COMBINE, DMA_ATTR_NO_KERNEL_MAPPING, DMA_ATTR_FORCE_CONTIGUOUS,
+		DMA_ATTR_WRITE_COMBINE | DMA_ATTR_NO_KERNEL_MAPPING,
+	};
+	struct fixture *fix = test->priv;
+	struct buffer *buf;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(attrs); i++) {
+		buf = buffer_get_attrs(test, SZ_256K, GFP_QUIET, attrs[i]);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "attributes %#lx", attrs[i]);
+		look_inside(test, buf);
+		look_marked(test, buf);
+		buffer_put(test, buf);
+		KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(&fix->area, fix->before),
+				      "attributes %#lx", attrs[i]);
+	}
+}
+
+/*
+ * An allocation that may not sleep never takes pages of the area, since CMA sleeps: it is served
+ * from the atomic pool. That one was taken from the default area at boot, so its pages have been
+ * marked there since.
+ */
+void nonblocking_leaves_the_area(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	struct buffer *buf = buffer_get_attrs(test, PAGE_SIZE, GFP_NOWAIT, 0);
+	unsigned long pfn;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "the atomic pool gave no page");
+	KUNIT_EXPECT_TRUE(test, area_unchanged(&fix->area, fix->before));
+	pfn = buffer_pfn(test, buf);
+	if (area_holds(&fix->area, pfn))
+		KUNIT_EXPECT_TRUE_MSG(test, test_bit(pfn - fix->area.base_pfn, fix->before),
+				      "a page that was free came without an allocation");
+}
