@@ -18,6 +18,7 @@ from harness.errors import GuestDied, GuestError, KernelFaulted, LayoutMismatch
 from harness.faults import Fault, extract
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
+from harness.guest.running import Running
 from harness.guest.ssh import make_keys
 from harness.image.initramfs import MODULES, File
 from harness.kernel.kunit_elf import Suite, read_suites
@@ -47,7 +48,7 @@ class LiveCell:
 
     def __init__(self, prepared: Prepared, directory: Path, *, append: str = "") -> None:
         self.prepared = prepared
-        self.directory = directory
+        self.directory = directory.absolute()
         self.boots: list[float] = []
         self.argv: tuple[str, ...] = ()
         self.qemu_version = ""
@@ -153,7 +154,7 @@ class LiveCell:
             )
             self.boots.append(guest.boot_seconds)
             self.argv = guest.machine.argv
-            self.qemu_version = guest.machine.version
+            self.qemu_version = guest.machine.version()
             if keys:
                 assert guest.ssh  # logs in while the key's file is there
         return guest
@@ -184,8 +185,7 @@ class SuiteRun:
         self._parser = ktap.Parser()
         self._results: dict[tuple[str, ...], Outcome] = {}
         self._end = ""  # why there will be no more results, once there will be none
-        self._running = guest.console.start(f"insmod {MODULES}/{module}.ko")
-        self._start = guest.console.position
+        self._running = Running(guest.console, f"insmod {MODULES}/{module}.ko")
 
     @property
     def ended(self) -> bool:
@@ -265,7 +265,7 @@ class SuiteRun:
         return path
 
     def _judge(self, case: ktap.Case) -> Outcome:
-        start, end = self._start + case.span.start, self._start + case.span.end
+        start, end = self._running.start + case.span.start, self._running.start + case.span.end
         message = from_ktap.message(case)
         if case.verdict is Verdict.CRASH:
             faults = extract(self._guest.console.text(start, end))

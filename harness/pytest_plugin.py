@@ -182,7 +182,7 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Put the layout before everything, and write the planned cases to the record."""
     if items:
-        items.insert(0, LayoutItem.from_parent(session, name="layout"))
+        items.insert(0, LayoutItem.from_parent(session, name="layout", nodeid="layout"))
     if not config.option.collectonly:
         config.stash[_SESSION].plan(tuple(_planned(item) for item in items))
 
@@ -207,12 +207,11 @@ def guest(pytestconfig: pytest.Config) -> Guest:
 
 
 @pytest.fixture
-def helper(guest: Guest) -> Helper:
-    """The default device of kmod/cma_test, its module loaded."""
-    guest.run("lsmod | grep -q ^cma_test || insmod /lib/cma/cma_test.ko", timeout=30).checked(
-        "loading cma_test"
-    )
-    return Helper(guest)
+def helper(guest: Guest) -> Generator[Helper, None, None]:
+    """The default device of kmod/cma_test; its module is loaded for this test only."""
+    guest.run("insmod /lib/cma/cma_test.ko").checked("loading cma_test")
+    yield Helper(guest)
+    guest.run("rmmod cma_test").checked("unloading cma_test")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -292,7 +291,7 @@ class Recording:
         if recorder is not None and exitstatus in (0, 1) and not session.config.option.collectonly:
             session.exitstatus = exit_code(case.verdict for case in recorder.record.cases())
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self) -> None:
         """Print the cell's line of counts, and where the record is."""
         recorder = self._session.recorder
         if recorder is not None:
@@ -302,4 +301,5 @@ class Recording:
 
 
 def _verdict_of(report: pytest.TestReport) -> str | None:
-    return dict(report.user_properties).get(_VERDICT)
+    verdict = dict(report.user_properties).get(_VERDICT)
+    return str(verdict) if verdict else None

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from harness.cma.shell import Completed, Shell
 from harness.errors import GuestError
 
 PROGRAM = "cma-ctl"
@@ -23,25 +24,6 @@ _STATUS_OK = 0
 _STATUS_ERRNO = 1
 _STATUS_DIFFERS = 3
 _ERRNO = re.compile(rf"^{PROGRAM}: [a-z?]+: (?P<name>E[A-Z0-9]+) \(", re.MULTILINE)
-
-
-class Completed(Protocol):
-    """What a command in the guest left behind: its exit status and all it printed."""
-
-    @property
-    def status(self) -> int:
-        """The exit status, 0 to 255."""
-
-    @property
-    def output(self) -> str:
-        """Standard output and standard error, as the guest mixed them."""
-
-
-class Shell(Protocol):
-    """Anything that can run a command in the guest: the console, ssh, a fake."""
-
-    def run(self, argv: Sequence[str] | str, timeout: float) -> Completed:
-        """Run to the end within `timeout` seconds; a GuestError when that cannot be."""
 
 
 class HelperError(GuestError):
@@ -233,7 +215,7 @@ class Helper:
         self, argv: Sequence[str], *, good: Sequence[int] = (_STATUS_OK,)
     ) -> tuple[_Reply, ...]:
         where = self._where(argv)
-        done = self._shell.run([PROGRAM, "-d", self._device, *argv], self._timeout)
+        done = self._shell.run(shlex.join([PROGRAM, "-d", self._device, *argv]), self._timeout)
         if done.status not in good:
             raise _failure(done, where)
         return _replies(done.output, where)

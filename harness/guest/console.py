@@ -1,11 +1,9 @@
 """The guest's serial console: wait for text, run commands, notice faults, QEMU's end, deadlines.
 
-All that was read is kept, so that an index into it is an offset in console.log. Two places move
-through it: `position`, up to where a wait has consumed it, and the place up to where it has been
-judged for kernel faults. A wait that raises consumes nothing.
-
-pexpect is not used here: it reads only while it waits (see harness.guest.stream), measures
-deadlines with a clock that can be set, and knows one position, not two.
+pexpect waits (harness.guest.stream); every wait also watches for kernel faults. All that was read
+is kept, so that an index into it is an offset in console.log. Two places move through it:
+`position`, up to where a wait has consumed it, and the place up to where it has been judged for
+faults. A wait that raises consumes nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +16,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
+from typing import NoReturn
 
 from harness.errors import GuestDied, GuestError, GuestTimeout, KernelFaulted
 from harness.faults import FAULT_PATTERN, Fault, extract
 from harness.guest import marks, terminal, transfer
 from harness.guest.command import Completed
-from harness.guest.stream import Stream
+from harness.guest.stream import LONGEST_MATCH, Stream, Watcher
 from harness.verdict import Verdict
 
 READY = b"cma-harness: ready"  # images/init.sh.jinja2 prints it when all is up
 
 _TAIL_LINES = 20
-_OVERLAP = 4096  # bytes before new text that are searched again: the longest match
 _LEAD = 2048  # bytes before a fault's first line in which its "[ cut here ]" may stand
 _FAULT_SECONDS = 10.0  # the longest that a fault report may take to come
 _QUIET_SECONDS = 1.0  # a report has ended when nothing comes for so long; an oops resets at once
@@ -46,6 +44,10 @@ class NoFault(GuestError):
 
 class _Provoked(KernelFaulted):
     """An expected fault that the kernel does not survive; ends the `expect_fault` it is for."""
+
+
+class _FaultSeen(Exception):
+    """The start of a fault that nobody was told of came before what is waited for."""
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class Console:
     def __init__(self, connection: socket, *, why: Callable[[], str]) -> None:
         self._stream = Stream(connection)
         self._why = why
-        self._data = bytearray()
+        self._data = self._stream.log
         self._at = 0  # consumed up to here
         self._judged = 0  # faults before this are known to somebody
         self._scanned = 0  # no fault starts between _judged and here
@@ -91,7 +93,7 @@ class Console:
     def send(self, data: bytes) -> None:
         """Type `data`. Raises GuestDied when QEMU is gone."""
         try:
-            self._stream.write(data)
+            self._stream.send(data)
         except OSError as error:
             raise self._died("typing") from error
 
@@ -106,16 +108,26 @@ class Console:
         """
         regex = re.compile(pattern)
         deadline = time.monotonic() + timeout
-        start = self._at
         while True:
-            found = regex.search(self._data, start)
-            self._watch(found.end() if found else len(self._data))
-            if found:
-                text = bytes(self._data[self._at : found.end()])
-                self._at = found.end()
+            # What is not consumed; pexpect cannot know of faults that were read past a match.
+            self._stream.buffer = self.text(self._at)
+            try:
+                found = self._stream.expect_loop(
+                    Watcher(regex, self._raise_at_fault), max(0.0, deadline - time.monotonic())
+                )
+            except _FaultSeen:
+                self._watch(len(self._data))
+                continue
+            if found == 0:
+                text = self._stream.before + self._stream.after  # type: ignore[operator]
+                self._at += len(text)
                 return text
-            start = max(start, len(self._data) - _OVERLAP)
-            self._more(deadline, doing or f"waiting for {regex.pattern!r}", timeout)
+            self._no_more(found == 1, doing or f"waiting for {regex.pattern!r}", timeout)
+
+    def _raise_at_fault(self, behind: int) -> None:
+        """End pexpect's wait when a fault starts more than `behind` bytes before the end."""
+        if self._scan(len(self._data) - behind):
+            raise _FaultSeen
 
     def read(self, timeout: float) -> bytes:
         """Return and consume what has come, waiting up to `timeout` seconds for something.
@@ -164,6 +176,21 @@ class Console:
         without the kernel's messages; status 128 + N is signal N. Raises what `wait_for` raises;
         at a timeout the command gets Ctrl-C.
         """
+        mark = self.begin(command, timeout)
+        try:
+            text = self.wait_for(marks.ending(mark), timeout, f"running {command!r}")
+        except GuestTimeout:
+            self._interrupt()
+            raise
+        status, output = marks.split(mark, text)
+        return Completed(status, output.decode("utf-8", "replace"))
+
+    def begin(self, command: str, timeout: float) -> bytes:
+        """Start a sh command, and return the mark that its end will have (`marks.ending`).
+
+        Its output begins at `position`. Raises what `wait_for` raises when the shell does not
+        take the command within `timeout` seconds.
+        """
         script = f"sh -c {shlex.quote(command)} </dev/null 2>&1"
         if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", script):
             raise GuestError(
@@ -180,17 +207,18 @@ class Console:
         mark = marks.fresh()
         typed = marks.typed(mark)
         self.send(b"echo %s+\n%s\necho %s:$?.\n" % (typed, script.encode(), typed))
+        doing = f"waiting for the shell to run {command!r}"
         try:
-            self.wait_for(
-                marks.woven(mark + b"+\n"), timeout, f"waiting for the shell to run {command!r}"
-            )
-            text = self.wait_for(marks.ending(mark), timeout, f"running {command!r}")
+            self.wait_for(marks.woven(mark + b"+\n"), timeout, doing)
         except GuestTimeout:
-            self.send(b"\x03")
-            self._plain = False
+            self._interrupt()
             raise
-        status, output = marks.split(mark, text)
-        return Completed(status, output.decode("utf-8", "replace"))
+        return mark
+
+    def _interrupt(self) -> None:
+        """Type Ctrl-C; what it ends may be the shell of `run` too."""
+        self.send(b"\x03")
+        self._plain = False
 
     def check(self, timeout: float = 0) -> None:
         """Look at what has come, or comes within `timeout` seconds.
@@ -257,7 +285,7 @@ class Console:
         if self._plain:
             self.send(b"exit\n")
             self._plain = False
-        running = terminal.bridge(self._stream, transcript, self._keep)
+        running = terminal.bridge(self._stream, transcript)
         self._at = len(self._data)
         return running
 
@@ -265,11 +293,8 @@ class Console:
         """Stop reading the console; twice is fine."""
         self._stream.close()
 
-    def _keep(self, data: bytes) -> None:
-        self._data += data
-
     def _fill(self, timeout: float) -> None:
-        self._keep(self._stream.read(timeout))
+        self._stream.take(timeout)
 
     def _look(self, timeout: float = 0) -> None:
         self._fill(timeout)
@@ -278,16 +303,19 @@ class Console:
     def _more(self, deadline: float, doing: str, timeout: float) -> None:
         """Read on, or raise what keeps more from coming."""
         left = deadline - time.monotonic()
-        if self._stream.ended:
-            raise self._died(doing)
-        if left <= 0:
-            raise GuestTimeout(
-                f"{doing}: not within {timeout:.3g} s",
-                where="console",
-                next_step="see the end of the console",
-                tail=self.tail(),
-            )
+        if self._stream.ended or left <= 0:
+            self._no_more(self._stream.ended, doing, timeout)
         self._fill(left)
+
+    def _no_more(self, ended: bool, doing: str, timeout: float) -> NoReturn:
+        if ended:
+            raise self._died(doing)
+        raise GuestTimeout(
+            f"{doing}: not within {timeout:.3g} s",
+            where="console",
+            next_step="see the end of the console",
+            tail=self.tail(),
+        )
 
     def _enter(self, timeout: float) -> None:
         """Start the shell of `run` below the one for people: no prompt, no echo, no editing.
@@ -339,13 +367,13 @@ class Console:
         size = -1
         while size < len(self._data) and time.monotonic() < deadline:
             size = len(self._data)
-            ended = _ENDS.search(self._data, max(start, size - _OVERLAP))
+            ended = _ENDS.search(self._data, max(start, size - LONGEST_MATCH))
             self._fill(_QUIET_AFTER_END if ended else _QUIET_SECONDS)
         return extract(bytes(self._data[max(self._judged, start - _LEAD) :]))
 
     def _line_start(self, end: int) -> int:
         """Where the line that `end` stands in begins, not further back than a match is long."""
-        return max(self._data.rfind(b"\n", 0, end) + 1, end - _OVERLAP)
+        return max(self._data.rfind(b"\n", 0, end) + 1, end - LONGEST_MATCH)
 
     def _await_provoked(self, expected: _Expected, deadline: float) -> None:
         while True:

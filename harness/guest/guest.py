@@ -117,7 +117,7 @@ class Guest:
             self._ssh = Ssh.connect(port, self._keys, _LOGIN_SECONDS, self.console.check)
         return self._ssh
 
-    def run(self, command: str, timeout: float) -> Completed:
+    def run(self, command: str, timeout: float = 30) -> Completed:
         """Run a sh command, without input and keeping no state from the command before."""
         with self._tail():
             ssh = self.ssh

@@ -15,12 +15,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
@@ -201,6 +202,16 @@ class Machine:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command that this QEMU was started with."""
+        return tuple(str(word) for word in cast("Sequence[str]", self.process.args))
+
+    def version(self) -> str:
+        """Return QEMU's version, such as 7.2.22."""
+        found = self.qmp.execute("query-version")["qemu"]
+        return f"{found['major']}.{found['minor']}.{found['micro']}"
 
     @property
     def alive(self) -> bool:

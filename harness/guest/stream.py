@@ -1,26 +1,79 @@
-"""The bytes of a guest's console as they come, read by a thread that never stops reading.
+"""pexpect on a guest's console: bytes as they come, read by a thread that never stops reading.
 
 QEMU writes the serial port byte by byte and, when the reader is behind, waits with its big lock
 held (qemu_chr_fe_write_all): 278 unread bytes in a unix socket of Linux's default size stop the
-guest, its network and QMP. So somebody must read even while the harness talks over ssh.
+guest, its network and QMP. So somebody must read even while the harness talks over ssh. pexpect's
+own SocketSpawn reads only while it waits; like its PopenSpawn, this one has a reader of its own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pexpect
+from pexpect.expect import searcher_re
+from pexpect.spawnbase import SpawnBase
+
+if TYPE_CHECKING:  # generic in the stubs only
+    _Searcher = searcher_re[bytes]
+    _Spawn = SpawnBase[bytes]
+else:
+    _Searcher, _Spawn = searcher_re, SpawnBase
 
 _CHUNK = 1 << 16
+LONGEST_MATCH = 4096  # bytes
 
 
-class Stream:
-    """The console's socket; one thread reads it, one other thread takes what was read."""
+class Log(bytearray):
+    """All that was read, for pexpect's logfile_read: an index into it is one into console.log."""
+
+    def write(self, data: bytes) -> None:
+        """Add what was read."""
+        self.extend(data)
+
+    def flush(self) -> None:
+        """Do nothing: it is all in memory."""
+
+
+class Watcher(_Searcher):
+    """Searches for one pattern, and shows each stretch of new text to `watch` first.
+
+    `watch` gets the length of the window that lies behind the match (0 without one) and may
+    raise to end the wait. Old text is searched again only as far as a match can be long; pexpect's
+    own searcher would search all of it for every chunk.
+    """
+
+    def __init__(self, pattern: re.Pattern[bytes], watch: Callable[[int], None]) -> None:
+        super().__init__([pattern, pexpect.EOF, pexpect.TIMEOUT])
+        self._pattern = pattern
+        self._watch = watch
+
+    def search(self, buffer: bytes, freshlen: int, searchwindowsize: int | None = None) -> int:
+        """Return 0 when the pattern is in the window, else -1; pexpect calls this."""
+        del searchwindowsize
+        found = self._pattern.search(buffer, max(0, len(buffer) - freshlen - LONGEST_MATCH))
+        self._watch(len(buffer) - found.end() if found else 0)
+        if found is None:
+            return -1
+        self.match = found
+        self.start, self.end = found.span()
+        return 0
+
+
+class Stream(_Spawn):
+    """The console's socket as a pexpect child; one thread reads it, one other uses it."""
 
     def __init__(self, connection: socket.socket) -> None:
+        super().__init__(timeout=None, maxread=_CHUNK)
+        self.log = self.logfile_read = Log()
         self._socket = connection
         self._chunks: deque[bytes] = deque()
         self._arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -39,27 +92,42 @@ class Stream:
             os.eventfd_write(self._arrived, 1)
 
     def fileno(self) -> int:
-        """A descriptor for select(): readable when `read` has something, or the end, to tell."""
+        """A descriptor for select(): readable when there is something, or the end, to read."""
         return self._arrived
 
-    def read(self, timeout: float) -> bytes:
-        """Return what has come; wait up to `timeout` seconds for something to come.
+    def read_nonblocking(self, size: int = _CHUNK, timeout: float | None = None) -> bytes:
+        """Return all that has come, waiting up to `timeout` seconds for something to come.
 
-        Empty when nothing came, or at the end, and then `ended` is true.
+        pexpect's one primitive; its `size` is a wish. Raises pexpect.TIMEOUT and pexpect.EOF.
         """
-        if self.ended or not select.select([self._arrived], [], [], max(0.0, timeout))[0]:
-            return b""
-        os.eventfd_read(self._arrived)
+        del size
+        wait = None if timeout is None else max(0.0, timeout)
+        if not self.ended and not select.select([self._arrived], [], [], wait)[0]:
+            raise pexpect.TIMEOUT("nothing came")
+        if not self.ended:
+            os.eventfd_read(self._arrived)
         parts = []
         while self._chunks:
             part = self._chunks.popleft()
             self.ended = not part
             parts.append(part)
-        return b"".join(parts)
+        data = b"".join(parts)
+        if not data:
+            raise pexpect.EOF("the console was closed")
+        self._log(data, "read")  # type: ignore[attr-defined]
+        return data
 
-    def write(self, data: bytes) -> None:
+    def take(self, timeout: float) -> bytes:
+        """Return what has come, waiting up to `timeout` seconds; empty for nothing, or the end."""
+        try:
+            return self.read_nonblocking(timeout=timeout)
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            return b""
+
+    def send(self, data: bytes) -> int:
         """Type `data` on the guest's serial port. Raises OSError when QEMU is gone."""
         self._socket.sendall(data)
+        return len(data)
 
     def close(self) -> None:
         """Stop reading; twice is fine."""

@@ -7,7 +7,7 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,11 @@ LEAVE = b"\x1d"  # Ctrl-], as telnet has it; Ctrl-C and all others go to the gue
 _SANE = b"\x1b[0m\x1b[?25h\r\n"  # what a killed guest program may have left: colour, no cursor
 
 
-def bridge(stream: Stream, transcript: Path, keep: Callable[[bytes], None]) -> bool:
+def bridge(stream: Stream, transcript: Path) -> bool:
     """Join standard input and output to the guest until Ctrl-] or the console's end.
 
-    Tells the guest's shell the size of the window first. What the guest says goes to the screen,
-    to the file `transcript` and to `keep`. Returns whether the console is still open. Raises
+    Tells the guest's shell the size of the window first. What the guest says goes to the screen
+    and to the file `transcript`. Returns whether the console is still open. Raises
     UsageError when standard input or output is no terminal; the terminal is restored in any case.
     """
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
@@ -33,12 +33,11 @@ def bridge(stream: Stream, transcript: Path, keep: Callable[[bytes], None]) -> b
         )
     size = os.get_terminal_size(screen)
     with _raw(keyboard, screen), transcript.open("ab", buffering=0) as file:
-        stream.write(f"stty rows {size.lines} cols {size.columns}\n".encode())
+        stream.send(f"stty rows {size.lines} cols {size.columns}\n".encode())
         while not stream.ended:
             ready, _, _ = select.select([keyboard, stream.fileno()], [], [])
             if stream.fileno() in ready:
-                data = stream.read(0)
-                keep(data)
+                data = stream.take(0)
                 file.write(data)
                 _write(screen, data)
             if keyboard in ready and not _type(keyboard, stream):
@@ -50,7 +49,7 @@ def _type(keyboard: int, stream: Stream) -> bool:
     """Pass on what was typed; False when it asks to leave, or the terminal is gone."""
     typed, leave, _ = os.read(keyboard, 4096).partition(LEAVE)
     if typed and not stream.ended:
-        stream.write(typed)
+        stream.send(typed)
     return bool(typed) and not leave
 
 

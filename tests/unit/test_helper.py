@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,8 +23,8 @@ class FakeShell:
     answer: Answer
     seen: list[tuple[Sequence[str] | str, float]] = field(default_factory=list)
 
-    def run(self, argv: Sequence[str] | str, timeout: float) -> Answer:
-        self.seen.append((argv, timeout))
+    def run(self, command: str, timeout: float) -> Answer:
+        self.seen.append((shlex.split(command), timeout))
         return self.answer
 
     @property
@@ -193,8 +194,8 @@ def test_info():
 
 def test_errors_of_the_shell_pass():
     class DeadShell:
-        def run(self, argv: Sequence[str] | str, timeout: float) -> Answer:
-            raise GuestTimeout(f"{argv[0]}: no answer in {timeout} s")
+        def run(self, command: str, timeout: float) -> Answer:
+            raise GuestTimeout(f"{command}: no answer in {timeout} s")
 
     with pytest.raises(GuestTimeout, match=r"30\.0 s"):
         Helper(DeadShell()).read_oldest()

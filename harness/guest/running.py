@@ -1,0 +1,32 @@
+"""A command that runs on the console while its output, and the kernel's, is read as it comes."""
+
+from __future__ import annotations
+
+from harness.guest import marks
+from harness.guest.console import Console
+from harness.guest.stream import LONGEST_MATCH
+
+_START_SECONDS = 30.0
+
+
+class Running:
+    """A command started on a guest's console; `status` is its exit status once it has ended."""
+
+    def __init__(self, console: Console, command: str) -> None:
+        self._console = console
+        self._mark = console.begin(command, _START_SECONDS)
+        self._end = b""
+        self.status: int | None = None
+        self.start = console.position
+
+    def read(self, timeout: float) -> bytes:
+        """Return what has come since, waiting up to `timeout` seconds for something.
+
+        Faults pass through, for a parser to judge. Raises GuestDied when QEMU is gone.
+        """
+        text = self._console.read(timeout)
+        self._end = (self._end + text)[-LONGEST_MATCH:]
+        ending = marks.ending(self._mark).search(self._end)
+        if ending:
+            self.status, _ = marks.split(self._mark, self._end)
+        return text
