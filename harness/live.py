@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,16 +23,25 @@ from harness.guest.machine import CONSOLE_LOG
 from harness.guest.running import Running
 from harness.guest.ssh import make_keys
 from harness.image.initramfs import MODULES, File
-from harness.kernel.kunit_elf import Suite, read_suites
+from harness.kernel.kunit_elf import Suite
 from harness.kernel.symbols import Symbols
 from harness.results import from_ktap
 from harness.results.record import Metric, Span
 from harness.verdict import Verdict
 
-BOOT_SECONDS = 120.0
+BOOT_SECONDS = 60.0
 _DRAIN_SECONDS = 60.0
 _UNLOAD_SECONDS = 30.0
 _SLICE = 1.0  # seconds between two looks at a case's deadline
+
+
+_ABOUT_AREAS = re.compile(r"^\[.*(?:[Rr]eserved mem|\bcma\b|CMA).*\b", re.M)
+
+
+class Unusable(GuestError):
+    """The cell has no guest that counts; what for is in the layout's own verdict."""
+
+    verdict = Verdict.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class LiveCell:
         self.survey: Survey | None = None
         self._append = append
         self._guest: Guest | None = None
-        self._mismatch = ""
+        self._why_not: GuestError | None = None
         self._symbols = Symbols(prepared.kernel.vmlinux, dict(prepared.modules))
         self._suites: dict[str, SuiteRun] = {}
         self._active: SuiteRun | None = None
@@ -74,17 +85,30 @@ class LiveCell:
     def guest(self) -> Guest:
         """Return the running guest; boot one, and compare it with the layout, if there is none.
 
-        Raises `LayoutMismatch` when the kernel did not honour the layout, on every call from
-        then on: nothing that such a guest says counts.
+        Raises `Unusable` when the guest did not boot or did not honour the layout, on every call
+        from then on: nothing that such a guest says counts.
         """
         if self._active is not None and not self._active.ended:
             self._active.drain(_DRAIN_SECONDS)
-        if self._mismatch:
-            raise LayoutMismatch(self._mismatch, where=self.prepared.cell.name)
+        if self._why_not is not None:
+            raise Unusable(f"not run: {self._why_not.what}", where=self._why_not.where)
         if self._guest is None:
-            self._guest = self._boot()
-            self._compare(self._guest)
+            try:
+                self._guest = self._boot()
+                self._compare(self._guest)
+            except GuestError as error:
+                self._why_not = error
+                self.discard()
+                raise Unusable(f"not run: {error.what}", where=error.where) from error
         return self._guest
+
+    def verify(self) -> None:
+        """Boot if need be; raise what makes the guest unusable, such as `LayoutMismatch`."""
+        try:
+            self.guest()
+        except Unusable:
+            assert self._why_not is not None
+            raise self._why_not from None
 
     @property
     def running(self) -> Guest | None:
@@ -102,14 +126,15 @@ class LiveCell:
         `timeout` is in seconds, for each case.
         """
         if module not in self._suites:
-            suites = read_suites(self.prepared.modules[module])
             guest = self.guest()
+            suites = self.prepared.modules.suites(module)
             self._suites[module] = self._active = SuiteRun(self, guest, module, suites)
         return self._suites[module].outcome(suite, case, timeout)
 
     def explain(self, faults: Sequence[Fault]) -> str:
         """Return what faulted and where, and the first report with its addresses resolved."""
-        return f"{self._symbols.headline(faults[0])}\n{self._symbols.symbolise(faults[0].text)}"
+        headline = self._symbols.headline(faults[0]).removeprefix(f"{Verdict.CRASH}: ")
+        return f"{headline}\n{self._symbols.symbolise(faults[0].text)}"
 
     def explain_error(self, error: GuestError) -> str:
         """Return what happened to the guest: the fault if that was it, else the console's end."""
@@ -163,11 +188,13 @@ class LiveCell:
         self.survey = areas.survey(guest)
         wrong = reality.differences(self.prepared.cell.layout, self.survey)
         if wrong:
-            self._mismatch = "the kernel did not honour the layout: " + "; ".join(wrong)
             raise LayoutMismatch(
-                self._mismatch,
+                "the kernel did not honour the layout: " + "; ".join(wrong),
                 where=self.prepared.cell.name,
-                next_step="see the boot's messages on CMA and reserved memory in console.log",
+                next_step="see what the kernel said of it",
+                tail="\n".join(
+                    _ABOUT_AREAS.findall(guest.console.text().decode("utf-8", "replace"))
+                ),
             )
 
 
@@ -221,7 +248,23 @@ class SuiteRun:
             if self._running.status is not None:
                 self._finish(f"insmod ended with status {self._running.status}")
             elif time.monotonic() >= deadline:
-                self._time_out(timeout)
+                late = self._flush()
+                if not late:
+                    self._time_out(timeout)
+                self._keep(late)
+                deadline = time.monotonic() + timeout
+
+    def _flush(self) -> tuple[ktap.Case, ...]:
+        """Return the results that printk still held back.
+
+        KUnit prints a result without a newline (kunit_log, 6.12), and printk keeps such a line
+        until the next message, which a case that hangs may never cause.
+        """
+        with suppress(GuestError):  # a guest that is too ill to answer has nothing to add
+            if self._guest.ssh:
+                self._guest.ssh.run("echo cma-harness: a deadline has passed >/dev/kmsg", 5)
+                return self._parser.feed(self._running.read(_SLICE))
+        return ()
 
     def _time_out(self, timeout: float) -> None:
         open_case = self._parser.open_case or ()

@@ -22,16 +22,16 @@ from harness import cell
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.cma.helper import Helper
-from harness.errors import HarnessError
+from harness.errors import GuestError, HarnessError
 from harness.guest.guest import Guest
-from harness.kernel.kunit_elf import Suite, read_suites
+from harness.kernel.kunit_elf import Suite
 from harness.kernel.modules import KMOD
 from harness.ktap.tree import worse
 from harness.live import LiveCell, Outcome
 from harness.progress import Progress
 from harness.report import terminal
 from harness.results.record import CaseRecord, Recorder
-from harness.session import CaseEnded, Session
+from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict, exit_code
 
 _SESSION = pytest.StashKey[Session]()
@@ -104,17 +104,10 @@ class KbuildFile(pytest.File):
         prepared = self.config.stash[_SESSION].prepared
         for name, path in prepared.modules.items():
             if path.parent.name == self.path.parent.name:
-                for suite in _suites(path):
+                for suite in prepared.modules.suites(name):
                     node = SuiteNode.from_parent(self, name=suite.name)
                     node.module, node.suite = name, suite
                     yield node  # type: ignore[misc]
-
-
-def _suites(path: Path) -> tuple[Suite, ...]:
-    try:
-        return read_suites(path)
-    except HarnessError as error:
-        raise pytest.Collector.CollectError(str(error)) from error
 
 
 class SuiteNode(pytest.Collector):
@@ -169,7 +162,11 @@ class LayoutItem(_TargetItem):
 
     def runtest(self) -> None:
         """Boot the guest, and compare its areas with the layout."""
-        self.config.stash[_SESSION].live.guest()
+        live = self.config.stash[_SESSION].live
+        try:
+            live.verify()
+        except GuestError as error:
+            raise CaseEnded(Outcome(error.verdict, live.explain_error(error))) from error
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the check."""
@@ -184,14 +181,13 @@ def pytest_collection_modifyitems(
     if items:
         items.insert(0, LayoutItem.from_parent(session, name="layout", nodeid="layout"))
     if not config.option.collectonly:
-        config.stash[_SESSION].plan(tuple(_planned(item) for item in items))
+        config.stash[_SESSION].plan(item.nodeid for item in items)
 
 
-def _planned(item: pytest.Item) -> CaseRecord:
-    suite = item.parent.name if isinstance(item, CaseItem) and item.parent else "layout"
-    if not isinstance(item, _TargetItem):
-        suite = Path(item.nodeid.partition("::")[0]).stem
-    return CaseRecord(id=item.nodeid, suite=suite, name=item.name)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Write the planned cases; pytest-xdist's controller collects nothing itself."""
+    node.config.stash[_SESSION].plan(ids)
 
 
 @pytest.fixture(name="cell", scope="session")
@@ -236,7 +232,7 @@ def pytest_runtest_makereport(
     session = item.config.stash[_SESSION]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if call.excinfo is not None:
-        outcome = session.judge(call.excinfo.value, is_layout=isinstance(item, LayoutItem))
+        outcome = session.judge(call.excinfo.value)
         before = item.stash.get(_OUTCOME, outcome)
         worst = worse(before.verdict, outcome.verdict)
         item.stash[_OUTCOME] = before if before.verdict == worst else outcome
@@ -250,7 +246,7 @@ def pytest_runtest_makereport(
 
 def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
     outcome = item.stash.get(_OUTCOME, Outcome(Verdict.PASS, ""))
-    case = _planned(item).model_copy(
+    case = planned(item.nodeid).model_copy(
         update={
             "verdict": outcome.verdict,
             "message": outcome.message,

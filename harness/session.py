@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 
 from harness.cache import digest_file
 from harness.cell import Prepared
-from harness.errors import GuestError, HarnessError, LayoutMismatch
+from harness.errors import GuestError, HarnessError
 from harness.live import LiveCell, Outcome
 from harness.progress import Progress
 from harness.report import html, junit
@@ -38,34 +40,38 @@ class Session:
     recorder: Recorder | None = None
     boots: dict[str, list[float]] = field(default_factory=dict)
 
-    def plan(self, cases: tuple[CaseRecord, ...]) -> None:
+    def plan(self, ids: Iterable[str]) -> None:
         """Write the record of what is going to run, every case LOST."""
         if self.recorder is not None:
+            cases = tuple(planned(each) for each in ids)
             self.recorder.update(cells=(_cell_record(self.prepared, cases),))
 
-    def finish(self, case: CaseRecord, worker: str, seen: Mapping[str, object]) -> None:
+    def finish(self, case: CaseRecord, worker: str, seen: Mapping[str, Any]) -> None:
         """Record a finished case, and what its worker has seen of the guest."""
         if self.recorder is None:
             return
-        boots = seen.get("boots")
-        if isinstance(boots, list):
-            self.boots[worker] = boots
-        flat = tuple(seconds for worker in sorted(self.boots) for seconds in self.boots[worker])
-        self.recorder.update_cell(self.prepared.cell.name, **{**seen, "boots": flat})
+        self.boots[worker] = seen["boots"]
+        facts = {
+            "boots": tuple(seconds for name in sorted(self.boots) for seconds in self.boots[name]),
+            "qemu_argv": tuple(seen["qemu_argv"]),
+            "qemu_version": seen["qemu_version"],
+            "areas": tuple(AreaRecord.model_validate(area) for area in seen["areas"]),
+        }
+        self.recorder.update_cell(self.prepared.cell.name, **facts)
         self.recorder.finish_case(self.prepared.cell.name, case)
 
-    def seen(self) -> dict[str, object]:
-        """Return what this process knows of the guests it booted, as a cell record has it."""
+    def seen(self) -> dict[str, Any]:
+        """Return what this process knows of the guests it booted, in types that JSON has."""
         live = self.live
         areas = live.survey.areas if live.survey else ()
         return {
             "boots": list(live.boots),
-            "qemu_argv": live.argv,
+            "qemu_argv": list(live.argv),
             "qemu_version": live.qemu_version,
-            "areas": tuple(
-                AreaRecord(name=area.name, base=area.base, size=area.size, used=area.used)
+            "areas": [
+                {"name": area.name, "base": area.base, "size": area.size, "used": area.used}
                 for area in areas
-            ),
+            ],
         }
 
     def end(self) -> None:
@@ -77,7 +83,7 @@ class Session:
         junit.write(self.recorder.record, self.recorder.directory / JUNIT_FILE)
         html.write(self.recorder.record, self.recorder.directory / HTML_FILE)
 
-    def judge(self, error: BaseException, *, is_layout: bool) -> Outcome:
+    def judge(self, error: BaseException) -> Outcome:
         """Return the outcome of a test that ended with this exception."""
         if isinstance(error, CaseEnded):
             return error.outcome
@@ -85,8 +91,6 @@ class Session:
             return Outcome(Verdict.SKIP, error.msg or "no reason given")
         if isinstance(error, pytest.xfail.Exception):
             return Outcome(Verdict.XFAIL, error.msg or "no reason given")
-        if isinstance(error, LayoutMismatch) and not is_layout:
-            return Outcome(Verdict.LOST, f"not run: {error.what}")
         if isinstance(error, GuestError):
             return Outcome(error.verdict, self.live.explain_error(error))
         if isinstance(error, HarnessError):
@@ -94,6 +98,13 @@ class Session:
         if isinstance(error, AssertionError | pytest.fail.Exception):
             return Outcome(Verdict.FAIL, f"{error}")
         return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def planned(node_id: str) -> CaseRecord:
+    """Return the record of a case that has not run: FILE::SUITE::CASE, or FILE::CASE."""
+    file, *rest = node_id.split("::")
+    suite = rest[-2] if len(rest) > 1 else PurePosixPath(file).stem
+    return CaseRecord(id=node_id, suite=suite, name=rest[-1] if rest else file)
 
 
 def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...]) -> CellRecord:

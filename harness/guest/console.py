@@ -138,7 +138,7 @@ class Console:
         if self._at == len(self._data):
             self._fill(timeout)
         if self._at == len(self._data) and self._stream.ended:
-            raise self._died("reading")
+            raise self._died("waiting for output")
         text = bytes(self._data[self._at :])
         self._at = len(self._data)
         return text

@@ -13,6 +13,7 @@ import re
 import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -101,21 +102,26 @@ class Stream(_Spawn):
         pexpect's one primitive; its `size` is a wish. Raises pexpect.TIMEOUT and pexpect.EOF.
         """
         del size
-        wait = None if timeout is None else max(0.0, timeout)
-        if not self.ended and not select.select([self._arrived], [], [], wait)[0]:
-            raise pexpect.TIMEOUT("nothing came")
-        if not self.ended:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.ended:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._arrived], [], [], left)[0]:
+                raise pexpect.TIMEOUT("nothing came")
             os.eventfd_read(self._arrived)
+            # None is left of a chunk that was taken with the one before, ahead of its signal.
+            data = self._drain()
+            if data:
+                self._log(data, "read")  # type: ignore[attr-defined]
+                return data
+        raise pexpect.EOF("the console was closed")
+
+    def _drain(self) -> bytes:
         parts = []
         while self._chunks:
             part = self._chunks.popleft()
             self.ended = not part
             parts.append(part)
-        data = b"".join(parts)
-        if not data:
-            raise pexpect.EOF("the console was closed")
-        self._log(data, "read")  # type: ignore[attr-defined]
-        return data
+        return b"".join(parts)
 
     def take(self, timeout: float) -> bytes:
         """Return what has come, waiting up to `timeout` seconds; empty for nothing, or the end."""

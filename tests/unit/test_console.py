@@ -113,6 +113,13 @@ def test_the_guest_is_read_while_nobody_waits(peer):
         guest.sendall(b"x")  # blocks after 278 if nobody reads
 
 
+def test_a_signal_that_comes_after_its_bytes_were_taken_is_not_the_end(peer):
+    _, console = peer
+    os.eventfd_write(console._stream.fileno(), 1)
+    with pytest.raises(GuestTimeout):
+        console.wait_for(rb"never", 0.1)
+
+
 def test_a_fault_ends_the_wait_with_all_of_its_text(peer):
     guest, console = peer
     guest.sendall(b"noise\r\n" + WARNING[:90])

@@ -1,0 +1,190 @@
+"""Verdicts shown to be real: broken modules, a broken guest, a layout that was not honoured."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.verdict import Verdict
+
+from .conftest import children, gone, wait_until
+
+BROKEN = "kmod/broken/Kbuild"
+
+
+def test_a_case_that_fails(run):
+    line = run("test", BROKEN, "-k", "broken_fail")
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "passes": Verdict.PASS,
+        "fails": Verdict.FAIL,
+        "skips": Verdict.SKIP,
+    }
+    assert "Expected 2 + 2 == 5" in line.cases["fails"].message
+    assert line.cases["skips"].message
+    junit = ElementTree.parse(line.directory / "junit.xml").getroot()
+    counted = {name: int(junit.attrib[name]) for name in ("tests", "failures", "skipped")}
+    assert counted == {"tests": 4, "failures": 1, "skipped": 1}  # with the layout's own
+
+
+def test_a_module_that_oopses_is_a_crash_symbolised(run):
+    line = run("test", BROKEN, "-k", "broken_oops")
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "passes": Verdict.PASS,
+        "dereferences_null": Verdict.CRASH,
+        "comes_after": Verdict.LOST,
+    }
+    message = line.cases["dereferences_null"].message
+    assert "in inner_read (broken_oops.c:15) of broken_oops.ko" in message
+    assert "from dereferences_null" in message
+    assert "(lib/kunit/test.c:" in message
+    span = line.cases["dereferences_null"].console
+    log = (line.directory / line.record.cells[0].name / span.log).read_bytes()
+    assert b"Internal error" in log[span.start : span.end]
+
+
+def test_after_a_crash_the_next_module_has_a_new_guest(run):
+    line = run("test", BROKEN, "-k", "dereferences_null or broken_warn")
+    assert line.verdicts["dereferences_null"] is Verdict.CRASH
+    assert line.verdicts["warns"] is Verdict.CRASH
+    assert len(line.record.cells[0].boots) == 2
+
+
+def test_a_warning_is_a_crash_of_the_case_it_came_in(run):
+    line = run("test", BROKEN, "-k", "broken_warn")
+    assert line.status == 1, line.output
+    assert line.verdicts["warns"] is Verdict.CRASH
+    assert set(line.verdicts.values()) == {Verdict.PASS, Verdict.CRASH}
+    assert "kmod/broken/broken_warn.c:20" in line.cases["warns"].message
+
+
+def test_a_case_that_hangs_times_out_and_the_rest_is_lost(run):
+    line = run("test", BROKEN, "-k", "broken_hang", "--case-timeout=4")
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "passes": Verdict.PASS,
+        "never_ends": Verdict.TIMEOUT,
+        "comes_after": Verdict.LOST,
+    }
+    assert "did not end within 4 s" in line.cases["never_ends"].message
+
+
+def test_a_guest_that_reboots_is_told_as_such(run):
+    line = run("test", BROKEN, "-k", "broken_reboot", "--case-timeout=100")
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "passes": Verdict.PASS,
+        "restarts": Verdict.LOST,
+        "comes_after": Verdict.LOST,
+    }
+    assert "the guest rebooted" in line.cases["restarts"].message
+
+
+def test_qemu_killed_from_outside_is_lost_at_once(start):
+    line = start("test", BROKEN, "-k", "broken_hang", "--case-timeout=200")
+    console = line.directory / "6.12-virt-default" / "console.log"
+    wait_until(lambda: console.exists() and b"going to sleep" in console.read_bytes())
+    (qemu,) = children(line.process.pid, "qemu-system-arm")
+    os.kill(qemu, signal.SIGKILL)
+    killed = time.monotonic()
+    line.wait()
+    # Far below the deadline of 200 s: the end of QEMU ended the wait, and nothing else ran.
+    assert time.monotonic() - killed < 20
+    assert line.status == 1, line.output
+    assert line.verdicts["never_ends"] is Verdict.LOST
+    assert "killed by signal 9" in line.cases["never_ends"].message
+
+
+def test_no_qemu_survives_the_harness(start):
+    line = start("test", BROKEN, "-k", "broken_hang", "--case-timeout=200")
+    console = line.directory / "6.12-virt-default" / "console.log"
+    wait_until(lambda: console.exists() and b"ok 1 passes" in console.read_bytes())
+    wait_until(lambda: line.directory.joinpath("run.json").exists())
+    (qemu,) = children(line.process.pid, "qemu-system-arm")
+    line.process.kill()
+    line.wait()
+    wait_until(lambda: gone(qemu), 10)
+    assert line.record.ended is None
+    assert line.verdicts["never_ends"] is Verdict.LOST
+
+
+def test_ctrl_c_keeps_what_is_finished(start):
+    line = start("test", BROKEN, "-k", "broken_hang", "--case-timeout=200")
+    wait_until(
+        lambda: (line.directory / "run.json").exists() and line.verdicts.get("passes") == "PASS"
+    )
+    (qemu,) = children(line.process.pid, "qemu-system-arm")
+    line.process.send_signal(signal.SIGINT)
+    line.wait(60)
+    assert line.status == 130, line.output
+    assert gone(qemu)
+    assert line.verdicts["passes"] is Verdict.PASS
+    assert line.verdicts["never_ends"] is Verdict.LOST
+    assert (line.directory / "junit.xml").exists()
+
+
+AREA = '[[area]]\nname = "{}"\nsize = "{}"\n'
+NOT_HONOURED = {
+    # memblock finds no room, and the kernel makes the area of CONFIG_CMA_SIZE_MBYTES instead.
+    "no room": (AREA.format("huge", "256M") + "default = true", "mem=200M", "'huge' is missing"),
+    # rmem_cma_setup() wants a multiple of CMA_MIN_ALIGNMENT_BYTES, 4 MiB here.
+    # Alone it would not boot at all: 6.12.45 and later oops before the console is there.
+    "odd size": (AREA.format("even", "16M") + AREA.format("odd", "6M"), "", "'odd' is missing"),
+}
+
+
+@pytest.mark.parametrize("why", NOT_HONOURED)
+def test_a_layout_that_the_kernel_did_not_honour(run, tmp_path, why):
+    areas, append, complaint = NOT_HONOURED[why]
+    layout = tmp_path / "mine.toml"
+    layout.write_text(f'description = "{why}"\n{areas}')
+    line = run("test", "--layout", str(layout), "--append", append, "kmod/cma_kunit")
+    assert line.status == 1, line.output
+    first = line.record.cells[0].cases[0]
+    assert (first.id, first.verdict) == ("layout", Verdict.FAIL)
+    assert complaint in first.message
+    assert set(line.verdicts.values()) == {Verdict.LOST}
+    assert all("did not honour the layout" in case.message for case in line.cases.values())
+
+
+def test_a_guest_that_does_not_boot_is_asked_once(run):
+    line = run("test", "--append", "init=/nonexistent rdinit=/nonexistent", "kmod/cma_kunit")
+    assert line.status == 1, line.output
+    assert line.record.cells[0].cases[0].verdict is Verdict.CRASH
+    message = line.record.cells[0].cases[0].message
+    assert "Unable to mount root fs" in message
+    assert "(init/do_mounts.c:" in message
+    assert set(line.verdicts.values()) == {Verdict.LOST}
+    assert line.record.cells[0].boots == ()
+
+
+def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
+    mine = tmp_path / "test_mine.py"
+    mine.write_text(
+        "def test_lies(guest):\n    assert guest.run('uname -m').output == 'x86_64\\n'\n"
+        "def test_oops(guest):\n    guest.run('echo c > /proc/sysrq-trigger', 20)\n"
+        "def test_after(guest):\n    assert guest.run('true').status == 0\n"
+    )
+    line = run("test", str(mine))
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "test_lies": Verdict.FAIL,
+        "test_oops": Verdict.CRASH,
+        "test_after": Verdict.PASS,
+    }
+    assert "armv7l" in line.cases["test_lies"].message
+    assert "sysrq triggered crash" in line.cases["test_oops"].message.lower()
+
+
+@pytest.mark.parametrize("workers", ["2"])
+def test_workers_have_a_guest_each_and_one_record(run, workers):
+    line = run("test", BROKEN, "-k", "broken_fail or broken_warn", "-n", workers)
+    assert line.status == 1, line.output
+    assert line.verdicts["fails"] is Verdict.FAIL
+    assert line.verdicts["warns"] is Verdict.CRASH
+    assert len(line.record.cells[0].cases) == 7
