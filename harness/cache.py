@@ -12,16 +12,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.process import disk_full
+from harness.errors import CommandFailed, DiskFull
+from harness.process import FREE_SPACE, disk_full
 
 _KEY_FILE = "key.json"
+_WORK = "build"
+_LEAST_FREE = 1 << 20  # bytes
 
 
 def default_root() -> Path:
@@ -88,7 +91,17 @@ class Cache:
                 self._fill(final, inputs, build)
         except OSError as problem:
             raise disk_full(problem, self.root) from problem
+        except CommandFailed as problem:
+            raise self._disk_full(problem) from problem
         return Entry(final, key, made=True)
+
+    def _disk_full(self, problem: CommandFailed) -> CommandFailed | DiskFull:
+        """Return what a program's failure was about; some end without a word on a full disk."""
+        if shutil.disk_usage(self.root).free >= _LEAST_FREE:
+            return problem
+        return DiskFull(
+            f"no space left on the disk; {problem.what}", where=problem.where, next_step=FREE_SPACE
+        )
 
     def _fill(
         self, final: Path, inputs: Mapping[str, object], build: Callable[[Path], None]
@@ -123,22 +136,27 @@ class Cache:
         finally:
             lock.release()
 
-    def workdir(self, kind: str, name: str) -> Path:
+    def workdir(self, name: str) -> Path:
         """Return a directory that is kept between runs to make builds incremental."""
-        path = self.root / kind / name
+        path = self.root / _WORK / name
         path.mkdir(parents=True, exist_ok=True)
+        os.utime(path)
         return path
 
     def entries(self) -> tuple[Path, ...]:
         """Return all finished entries, the longest unused first."""
-        found = [path.parent for path in self.root.glob(f"*/*/{_KEY_FILE}")]
-        return tuple(sorted(found, key=lambda path: path.stat().st_mtime))
+        return _by_use(path.parent for path in self.root.glob(f"*/*/{_KEY_FILE}"))
 
     def prune(self, unused_days: float) -> tuple[Path, ...]:
-        """Remove the entries that no run used for so many days, and return them."""
+        """Remove the entries and working directories no run used for so many days; return them."""
         limit = time.time() - unused_days * 86400
-        old = tuple(path for path in self.entries() if path.stat().st_mtime < limit)
+        known = (*self.entries(), *(self.root / _WORK).glob("*/"))
+        old = tuple(path for path in _by_use(known) if path.stat().st_mtime < limit)
         for path in old:
             with self.lock(f"{path.parent.name}-{path.name}"):
                 shutil.rmtree(path)
         return old
+
+
+def _by_use(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(paths, key=lambda path: path.stat().st_mtime))

@@ -15,12 +15,14 @@ from rich.console import Console
 from harness import cell, host, ktap
 from harness.cache import Cache
 from harness.errors import HarnessError, UsageError
+from harness.guest.terminal import require
 from harness.live import LiveCell
+from harness.process import find, interactive
 from harness.progress import Progress
 from harness.report import html, junit, terminal
 from harness.results import from_ktap, record
-from harness.results.record import CellRecord, Recorder, RunRecord
-from harness.verdict import exit_code
+from harness.results.record import CellRecord, RunRecord
+from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, exit_code
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +39,15 @@ LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or 
 AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 RUNS = Path("runs")
+_TRANSCRIPT = "transcript.log"
+_WELCOME = "modules are in /lib/cma: insmod /lib/cma/cma_test.ko; Ctrl-] leaves"
+_COMMAND_SECONDS = 3600.0
+# What pytest itself ends with, when no case decided.
+_EXITS: dict[int, int] = {
+    pytest.ExitCode.INTERRUPTED: EXIT_INTERRUPTED,
+    pytest.ExitCode.USAGE_ERROR: EXIT_USAGE,
+    pytest.ExitCode.NO_TESTS_COLLECTED: EXIT_USAGE,
+}
 _KERNEL, _BOARD, _LAYOUT = "6.12", "virt", "default"
 
 
@@ -49,7 +60,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("cma-harness: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @app.command()
@@ -123,18 +134,9 @@ def run_tests(
 
     Example: cma-harness test --layout two-areas -k private -x
     """
-    here = Path(__file__).resolve().parent.parent
-    given = [*context.args]
-    if not any(Path(word.partition("::")[0]).exists() for word in given):
-        given += [str(here / "kmod" / "cma_kunit"), str(here / "tests" / "target")]
     chosen = [f"--kernel={kernel}", f"--board={board}", f"--layout={layout}", f"--append={append}"]
-    code = pytest.main(["-p", "harness.pytest_plugin", *chosen, *given])
-    known = {
-        pytest.ExitCode.USAGE_ERROR: 2,
-        pytest.ExitCode.NO_TESTS_COLLECTED: 2,
-        pytest.ExitCode.INTERRUPTED: 130,
-    }
-    raise typer.Exit(known.get(pytest.ExitCode(code), int(code)) if code in (2, 4, 5) else code)
+    code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
+    raise typer.Exit(_EXITS.get(code, code))
 
 
 @app.command()
@@ -143,21 +145,17 @@ def console(
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
-    gdb: Annotated[bool, typer.Option(help="Stop before the first instruction for gdb.")] = False,
 ) -> None:
     """Boot a guest and give you its serial console; Ctrl-] leaves.
 
     Example: cma-harness console --layout two-areas
     """
-    if not sys.stdin.isatty():
-        raise UsageError("the console needs a terminal", next_step="cma-harness ssh COMMAND")
+    require()
     with _live(kernel, board, layout, append) as live:
         guest = live.guest()
-        print("modules are in /lib/cma, e.g. insmod /lib/cma/cma_test.ko; Ctrl-] leaves\r")
-        transcript = live.directory / "transcript.log"
-        guest.console.interact(transcript)
-        print(f"\r\ntranscript: {transcript}")
-    del gdb
+        print(_WELCOME)
+        guest.console.interact(live.directory / _TRANSCRIPT)
+        print(f"transcript: {live.directory / _TRANSCRIPT}")
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -168,17 +166,43 @@ def ssh(
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
 ) -> None:
-    """Boot a guest, run one command on it over ssh, and power it off; its status is ours.
+    """Boot a guest, run a command (or a shell) on it over ssh, and power it off.
+
+    The exit status is the command's.
 
     Example: cma-harness ssh cat /proc/meminfo
     """
     if not command:
-        console(kernel, board, layout, append)
-        return
+        require()
     with _live(kernel, board, layout, append) as live:
-        done = live.guest().run(" ".join(command), timeout=3600)
-    sys.stdout.write(done.output)
-    raise typer.Exit(done.status)
+        guest = live.guest()
+        if command:
+            done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
+            sys.stdout.write(done.output)
+            raise typer.Exit(done.status)
+        if guest.ssh is None:
+            raise UsageError(f"the board {board!r} has no network", next_step="cma-harness console")
+        print(_WELCOME)
+        guest.ssh.interact(live.directory / _TRANSCRIPT)
+
+
+@app.command()
+def gdb(
+    kernel: KernelOption = _KERNEL,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Boot a guest and attach gdb to it, with the kernel's symbols; quitting gdb ends it.
+
+    Example: cma-harness gdb --layout two-areas
+    """
+    find("gdb-multiarch")
+    with _live(kernel, board, layout, append, gdb=True) as live:
+        machine = live.guest().machine
+        vmlinux = live.prepared.kernel.vmlinux
+        print(f"console: {live.directory}/console.log")
+        interactive(["gdb-multiarch", "-q", vmlinux, "-ex", f"target remote {machine.gdb}"])
 
 
 @app.command()
@@ -266,13 +290,11 @@ def _ground() -> tuple[Cache, Progress]:
     return Cache(on_wait=progress.say), progress
 
 
-def _live(kernel: str, board: str, layout: str, append: str) -> LiveCell:
-    """Prepare a cell for a person: it gets a run of its own, for console.log and boot.sh."""
+def _live(kernel: str, board: str, layout: str, append: str, *, gdb: bool = False) -> LiveCell:
+    """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
     chosen = cell.load(kernel, board, layout)
-    cache, progress = _ground()
-    prepared = cell.prepare(chosen, cache, progress)
-    recorder = Recorder.start(RUNS, tuple(sys.argv))
-    return LiveCell(prepared, recorder.directory / chosen.name, append=append)
+    prepared = cell.prepare(chosen, *_ground())
+    return LiveCell(prepared, record.new_directory(RUNS), append=append, gdb=gdb)
 
 
 def _chunks(file: str) -> Any:

@@ -29,6 +29,7 @@ class Tool:
     package: str
     why: str
     file: str = ""
+    optional: bool = False  # told when it is missed, not installed by itself
 
     def present(self) -> bool:
         """Tell whether the program or the file is there."""
@@ -62,6 +63,7 @@ TOOLS = (
     Tool("cpio", "cpio", "kernel builds"),
     Tool("rsync", "rsync", "kernel builds install headers"),
     Tool("qemu-system-arm", "qemu-system-arm", "the guest"),
+    Tool("gdb-multiarch", "gdb-multiarch", "make debug", optional=True),
     Tool("setpriv", "util-linux", "no child survives the harness"),
     Tool("ps", "procps", "the tests look for survivors"),
 )
@@ -74,7 +76,7 @@ def package_of(program: str) -> str | None:
 
 def missing() -> tuple[Tool, ...]:
     """Return the tools that are not there, in the order of `TOOLS`."""
-    return tuple(tool for tool in TOOLS if not tool.present())
+    return tuple(tool for tool in TOOLS if not tool.present() and not tool.optional)
 
 
 def install(tools: tuple[Tool, ...]) -> None:

@@ -57,7 +57,9 @@ class Outcome:
 class LiveCell:
     """Owns the one running guest of a cell; used from one thread."""
 
-    def __init__(self, prepared: Prepared, directory: Path, *, append: str = "") -> None:
+    def __init__(
+        self, prepared: Prepared, directory: Path, *, append: str = "", gdb: bool = False
+    ) -> None:
         self.prepared = prepared
         self.directory = directory.absolute()
         self.boots: list[float] = []
@@ -65,6 +67,7 @@ class LiveCell:
         self.qemu_version = ""
         self.survey: Survey | None = None
         self._append = append
+        self._gdb = gdb
         self._guest: Guest | None = None
         self._why_not: GuestError | None = None
         self._symbols = Symbols(prepared.kernel.vmlinux, dict(prepared.modules))
@@ -175,7 +178,7 @@ class LiveCell:
             initrd = directory / "initramfs.cpio"
             self.prepared.image.with_files(files, work, initrd)
             guest = Guest.boot(
-                replace(launch, initrd=initrd), directory, keys, timeout=BOOT_SECONDS
+                replace(launch, initrd=initrd), directory, keys, timeout=BOOT_SECONDS, gdb=self._gdb
             )
             self.boots.append(guest.boot_seconds)
             self.argv = guest.machine.argv

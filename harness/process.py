@@ -78,6 +78,12 @@ def run(
     return Finished(output)
 
 
+def interactive(argv: Sequence[str | Path]) -> int:
+    """Run a program on the user's terminal until it ends, and return its status."""
+    command = [str(find(str(argv[0]))), *map(str, argv[1:])]
+    return subprocess.run(command, check=False).returncode
+
+
 def _start(
     command: Sequence[str], cwd: Path | None, env: Mapping[str, str], binary: IO[bytes] | None
 ) -> subprocess.Popen[str]:
@@ -131,13 +137,13 @@ def _failure(
     tail = "\n".join(output.splitlines()[-_TAIL_LINES:])
     where = shlex.join(command)
     if _NO_SPACE in output:
-        return DiskFull(f"no space left on the disk\n{tail}", where=where, next_step=_FREE_SPACE)
+        return DiskFull(f"no space left on the disk\n{tail}", where=where, next_step=FREE_SPACE)
     died = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = f"the whole output is in {log}" if log else "run the command by hand"
     return error(f"{died}\n{tail}", where=where, next_step=hint)
 
 
-_FREE_SPACE = "make room ('cma-harness cache prune' drops old entries), or set CMA_HARNESS_CACHE"
+FREE_SPACE = "make room ('cma-harness cache prune' drops old entries), or set CMA_HARNESS_CACHE"
 
 
 def disk_full(problem: OSError, path: Path | None) -> OSError | DiskFull:
@@ -145,5 +151,5 @@ def disk_full(problem: OSError, path: Path | None) -> OSError | DiskFull:
     if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
         return problem
     return DiskFull(
-        "no space left on the disk", where=str(path or problem.filename), next_step=_FREE_SPACE
+        "no space left on the disk", where=str(path or problem.filename), next_step=FREE_SPACE
     )

@@ -11,6 +11,7 @@ keeps the record.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness import cell
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.cma.helper import Helper
-from harness.errors import GuestError, HarnessError
+from harness.errors import GuestError
 from harness.guest.guest import Guest
 from harness.kernel.kunit_elf import Suite
 from harness.kernel.modules import KMOD
@@ -33,6 +34,8 @@ from harness.report import terminal
 from harness.results.record import CaseRecord, Recorder
 from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict, exit_code
+
+SUITES = (KMOD / "cma_kunit", KMOD.parent / "tests" / "target")  # when no path is given
 
 _SESSION = pytest.StashKey[Session]()
 _OUTCOME = pytest.StashKey[Outcome]()
@@ -54,16 +57,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--run-dir", type=Path, help="write the record here, not to runs/<UTC>-<id>")
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Prepare the cell; an intended error ends pytest with its message and exit code."""
-    config = session.config
-    if config.option.help:
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Prepare the cell; a `HarnessError` goes up to the command line as it is."""
+    if config.option.help or config.option.version or hasattr(config, "workerinput"):
         return
-    try:
-        prepared = config.stash[_SESSION] = _prepare(config)
-    except HarnessError as error:
-        pytest.exit(f"cma-harness: {error}", returncode=error.exit_code)
-    config.pluginmanager.register(Recording(prepared))
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = [str(path) for path in SUITES]
+    config.stash[_SESSION] = _prepare(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Find in a worker what the controller prepared, and begin to record in the controller."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        config.stash[_SESSION] = _prepare(config)
+    elif _SESSION in config.stash:
+        config.pluginmanager.register(Recording(config.stash[_SESSION]))
 
 
 def _prepare(config: pytest.Config) -> Session:
@@ -73,11 +83,12 @@ def _prepare(config: pytest.Config) -> Session:
     chosen = cell.load(option.kernel, option.board, option.layout)
     prepared = cell.prepare(chosen, Cache(on_wait=progress.say), progress)
     recorder = None
-    if worker is None:
+    directory = Path(os.devnull)  # with --collect-only nothing boots
+    if worker is not None:
+        directory = Path(worker["cma_run"]) / chosen.name / worker["workerid"]
+    elif not option.collectonly:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
-    else:
-        directory = Path(worker["cma_run"]) / chosen.name / worker["workerid"]
     live = LiveCell(prepared, directory, append=option.append)
     return Session(prepared, live, progress, recorder)
 
@@ -180,7 +191,7 @@ def pytest_collection_modifyitems(
     """Put the layout before everything, and write the planned cases to the record."""
     if items:
         items.insert(0, LayoutItem.from_parent(session, name="layout", nodeid="layout"))
-    if not config.option.collectonly:
+    if _SESSION in config.stash:
         config.stash[_SESSION].plan(item.nodeid for item in items)
 
 
@@ -284,7 +295,7 @@ class Recording:
         """Power off, end the record, and let the verdicts decide the exit code."""
         self._session.end()
         recorder = self._session.recorder
-        if recorder is not None and exitstatus in (0, 1) and not session.config.option.collectonly:
+        if recorder is not None and exitstatus in (0, 1):
             session.exitstatus = exit_code(case.verdict for case in recorder.record.cases())
 
     def pytest_terminal_summary(self) -> None:

@@ -28,6 +28,7 @@ EXIT_PASSED = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_HOST = 3
+EXIT_INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:

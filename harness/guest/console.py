@@ -280,11 +280,14 @@ class Console:
     def interact(self, transcript: Path) -> bool:
         """Give the console to the person at the terminal until Ctrl-] or QEMU's end.
 
-        What the guest says is also written to `transcript`. Returns whether the guest still runs.
+        The guest's shell is told the size of the window. What the guest says is also written to
+        `transcript`. Returns whether the guest still runs.
         """
+        size = terminal.require()
         if self._plain:
             self.send(b"exit\n")
             self._plain = False
+        self.send(f"stty rows {size.lines} cols {size.columns}\n".encode())
         running = terminal.bridge(self._stream, transcript)
         self._at = len(self._data)
         return running

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import GuestDied, GuestError, GuestTimeout
-from harness.guest import transfer
+from harness.guest import terminal, transfer
 from harness.guest.command import Completed
 
 _ALGORITHM = b"ssh-ed25519"
 _SLICE = 0.25  # seconds between two looks at the console while a command runs
+_SHELL_SECONDS = 30.0
 _CHUNK = 1 << 15
 _LAST_WORDS = 2.0  # seconds that the console gets to say why the connection broke
 
@@ -119,8 +120,20 @@ class Ssh:
         The output is standard output and error as one text (UTF-8 with replacement characters);
         status 128 + N, or -1 for the shell itself, is a signal.
         """
-        status, output = self._run(command, timeout, input or b"")
+        line = command if isinstance(command, str) else shlex.join(command)
+        # In the guest, so that both stay in order: ssh carries standard error apart.
+        status, output = self._run(f"exec 2>&1\n{line}", timeout, input or b"")
         return Completed(status, output.decode("utf-8", "replace"))
+
+    def interact(self, transcript: Path) -> None:
+        """Give a shell to the person at the terminal until it ends, or Ctrl-]."""
+        size = terminal.require()
+        with _told("a shell", _SHELL_SECONDS, self._watch):
+            channel = self._transport.open_session(timeout=_SHELL_SECONDS)
+            channel.get_pty("vt100", size.columns, size.lines)
+            channel.invoke_shell()
+        with channel:
+            terminal.bridge(_Shell(channel), transcript)
 
     def put(self, local: Path, remote: str, timeout: float = 60) -> None:
         """Copy a file into the guest with its mode. A half-copied `remote` is never seen."""
@@ -143,14 +156,13 @@ class Ssh:
         """Hang up; twice is fine."""
         self._transport.close()
 
-    def _run(self, command: str | Sequence[str], timeout: float, data: bytes) -> tuple[int, bytes]:
-        line = command if isinstance(command, str) else shlex.join(command)
+    def _run(self, line: str, timeout: float, data: bytes) -> tuple[int, bytes]:
         deadline = time.monotonic() + timeout
         with _told(line, timeout, self._watch):
             channel = self._transport.open_session(timeout=timeout)
             try:
                 channel.settimeout(timeout)
-                channel.set_combine_stderr(True)
+                channel.set_combine_stderr(True)  # of dropbear itself
                 channel.exec_command(line)
                 output = self._exchange(channel, data, deadline)
                 channel.status_event.wait(max(0.0, deadline - time.monotonic()))
@@ -204,6 +216,31 @@ class Ssh:
     def _alive(self, channel: paramiko.Channel) -> None:
         if channel.exit_status == -1 and not self._transport.is_active():
             raise EOFError("the connection broke")
+
+
+class _Shell:
+    """A shell's channel as the remote end of a terminal."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self.ended = False
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def take(self, timeout: float) -> bytes:
+        self._channel.settimeout(timeout)
+        try:
+            data = self._channel.recv(_CHUNK)
+        except TimeoutError:
+            return b""
+        self.ended = not data
+        return data
+
+    def send(self, data: bytes) -> int:
+        self._channel.settimeout(None)
+        self._channel.sendall(data)
+        return len(data)
 
 
 @contextmanager

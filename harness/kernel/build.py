@@ -133,7 +133,7 @@ def _workdir(cache: Cache, source: Source) -> Iterator[Path]:
     """
     with cache.lock(f"build-{source.label}"):
         chosen = os.environ.get("KBUILD_OUTPUT")
-        work = Path(chosen).absolute() if chosen else cache.workdir("build", source.label)
+        work = Path(chosen).absolute() if chosen else cache.workdir(source.label)
         work.mkdir(parents=True, exist_ok=True)
         yield work
 

@@ -27,7 +27,7 @@ def message(case: ktap.Case) -> str:
     told = [case.message, *case.problems]
     if not case.verdict.good:
         told += case.diagnostics
-    return "\n".join(text for text in told if text)
+    return "\n".join(text for text in dict.fromkeys(told) if text)
 
 
 def metrics(case: ktap.Case) -> dict[str, Metric]:

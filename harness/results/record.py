@@ -126,6 +126,16 @@ def read(path: Path) -> RunRecord:
         ) from error
 
 
+def new_directory(runs: Path) -> Path:
+    """Make the directory of a new run below `runs`: <UTC>-<id>."""
+    place = runs / f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    try:
+        place.mkdir(parents=True)
+    except OSError as problem:
+        raise disk_full(problem, place) from problem
+    return place
+
+
 class Recorder:
     """Owns a run's directory and keeps run.json in step with what is known."""
 
@@ -136,16 +146,14 @@ class Recorder:
     @classmethod
     def start(cls, runs: Path, command: tuple[str, ...], directory: Path | None = None) -> Recorder:
         """Make runs/<UTC>-<id>/ (or use `directory`) and point runs/latest at it."""
-        started = now()
-        name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        place = directory or runs / name
+        place = directory or new_directory(runs)
         try:
-            place.mkdir(parents=True, exist_ok=directory is not None)
+            place.mkdir(parents=True, exist_ok=True)
             if directory is None:
-                _point(runs / "latest", name)
+                _point(runs / "latest", place.name)
         except OSError as problem:
             raise disk_full(problem, place) from problem
-        recorder = cls(place, RunRecord(id=place.name, started=started, command=command))
+        recorder = cls(place, RunRecord(id=place.name, started=now(), command=command))
         recorder.update()
         return recorder
 

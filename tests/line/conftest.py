@@ -56,7 +56,7 @@ class Line:
 def children(pid: int, name: str) -> list[int]:
     """Return the processes below `pid`, at any depth, whose command line has `name` in it."""
     listing = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     below, found = {pid}, []
     rows = [line.split(None, 2) for line in listing.splitlines() if len(line.split(None, 2)) == 3]

@@ -134,7 +134,11 @@ NOT_HONOURED = {
     "no room": (AREA.format("huge", "256M") + "default = true", "mem=200M", "'huge' is missing"),
     # rmem_cma_setup() wants a multiple of CMA_MIN_ALIGNMENT_BYTES, 4 MiB here.
     # Alone it would not boot at all: 6.12.45 and later oops before the console is there.
-    "odd size": (AREA.format("even", "16M") + AREA.format("odd", "6M"), "", "'odd' is missing"),
+    "odd size": (
+        AREA.format("even", "64M") + "default = true\n" + AREA.format("odd", "6M"),
+        "",
+        "area 'odd' is missing",
+    ),
 }
 
 
