@@ -242,7 +242,10 @@ def pytest_runtest_makereport(
     report = yield
     session = item.config.stash[_SESSION]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
-    if call.excinfo is not None:
+    if hasattr(report, "wasxfail"):  # a mark on the test; pytest has judged it already
+        verdict = Verdict.XFAIL if report.skipped else Verdict.FAIL
+        item.stash[_OUTCOME] = Outcome(verdict, report.wasxfail or "expected to fail")
+    elif call.excinfo is not None:
         outcome = session.judge(call.excinfo.value)
         before = item.stash.get(_OUTCOME, outcome)
         worst = worse(before.verdict, outcome.verdict)

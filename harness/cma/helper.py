@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from harness.cma.shell import Completed, Shell
 from harness.errors import GuestError
+from harness.verdict import Verdict
 
 PROGRAM = "cma-ctl"
 DEFAULT_DEVICE = "/dev/cma_test"
@@ -38,6 +39,8 @@ class HelperError(GuestError):
     ) -> None:
         super().__init__(what, where=where, next_step=next_step)
         self.errno_name = errno_name
+        # An errno is what the kernel answered; the rest is a defect of the program or the image.
+        self.verdict = Verdict.FAIL if errno_name else Verdict.ERROR
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -79,8 +79,7 @@ class Qmp:
 
     def connect(self, timeout: float = _QMP_SECONDS) -> None:
         """Greet QEMU. Raises QMPError, OSError or EOFError when QEMU ends before it answers."""
-        connecting = self._client.connect(self._connection)
-        self._loop.run_until_complete(asyncio.wait_for(connecting, timeout))
+        self._run(self._client.connect(self._connection), timeout)
 
     def execute(self, command: str, timeout: float = _QMP_SECONDS, **arguments: object) -> Any:
         """Run a QMP command, return its answer; `_` in argument names stands for `-`.
@@ -89,9 +88,8 @@ class Qmp:
         silent for `timeout` seconds.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        running = self._client.execute(command, named)
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(running, timeout))
+            return self._run(self._client.execute(command, named), timeout)
         except TimeoutError as error:
             raise GuestTimeout(
                 f"QEMU did not answer {command!r} within {timeout:g} s", where="QMP"
@@ -108,9 +106,21 @@ class Qmp:
     def event(self, name: str, timeout: float) -> dict[str, Any] | None:
         """Return the data of the next event called `name`; None if none comes in `timeout` s."""
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(self._next(name), timeout))
+            found: dict[str, Any] = self._run(self._next(name), timeout)
         except TimeoutError:
             return None
+        return found
+
+    def _run(self, work: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        """Run to the end; Ctrl-C cancels it first, for qemu.qmp asserts that it can tidy up."""
+        task = self._loop.create_task(asyncio.wait_for(work, timeout))
+        try:
+            return self._loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            task.cancel()
+            with suppress(asyncio.CancelledError, QMPError, EOFError, OSError, TimeoutError):
+                self._loop.run_until_complete(task)
+            raise
 
     async def _next(self, name: str) -> dict[str, Any]:
         async for message in self._client.events:

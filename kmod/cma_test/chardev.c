@@ -113,10 +113,11 @@ static int alloc_args_check(const struct cma_test_alloc *args)
 		return -EINVAL;
 	if (args->gfp != CMA_TEST_GFP_KERNEL && args->gfp != CMA_TEST_GFP_NOWAIT)
 		return -EINVAL;
-	if (args->align && !is_power_of_2(args->align))
-		return -EINVAL;
+	/* First of the two: is_power_of_2() would see the low half only. */
 	if (args->size > SIZE_MAX || args->align > SIZE_MAX)
 		return -EOVERFLOW;
+	if (args->align && !is_power_of_2(args->align))
+		return -EINVAL;
 	return 0;
 }
 

@@ -1,0 +1,80 @@
+"""What the cases of this folder share: the helper, the default area, the kernel's log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Generator
+
+import pytest
+
+from harness.cell import Prepared
+from harness.cma.areas import LiveArea, survey
+from harness.cma.helper import Helper
+from harness.guest.guest import Guest
+
+_SECONDS = 30.0
+_KEPT = pytest.StashKey[bool]()
+# Free what is left of every device; a buffer that stays (mapped, or lost) ends this with status 1.
+_EMPTY = """for device in /dev/cma_test*; do
+    while cat $device 2>/dev/null; do :; done
+    cma-ctl -d $device version | grep '"live": 0[,}]' >/dev/null || exit 1
+done"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Note whether the next test, if it is one of this folder, needs the module too."""
+    near = nextitem is not None and nextitem.path.parent == item.path.parent
+    item.stash[_KEPT] = near and "helper" in getattr(nextitem, "fixturenames", ())
+
+
+@pytest.fixture
+def helper(request: pytest.FixtureRequest, guest: Guest) -> Generator[Helper, None, None]:
+    """The default device, without buffers.
+
+    The plugin's fixture of this name loads the module for each test. That is half a second for
+    each, most of it RCU's grace periods, so here tests that follow each other share one load; and
+    the console answers a short command sooner than an ssh session starts.
+    """
+    run = guest.console.run
+    load = "[ -e /dev/cma_test ] || insmod /lib/cma/cma_test.ko"
+    run(load, timeout=_SECONDS).checked("loading cma_test")
+    yield Helper(guest.console)
+    if request.node.stash[_KEPT]:
+        run(_EMPTY, timeout=_SECONDS).checked("emptying the devices")
+    else:
+        run("rmmod cma_test", timeout=_SECONDS).checked("unloading cma_test")
+
+
+@pytest.fixture
+def area(guest: Guest, cell: Prepared) -> LiveArea:
+    """The default area as it is before the test, which is where /dev/cma_test allocates."""
+    name = next((area.name for area in cell.cell.layout.area if area.default), None)
+    if name is None:
+        pytest.skip(f"layout {cell.cell.layout.name!r} has no default area")
+    return survey(guest.console).area(name)
+
+
+@pytest.fixture
+def used(guest: Guest, area: LiveArea) -> Callable[[], int]:
+    """Count the pages in use in the default area, now."""
+    return lambda: survey(guest.console).area(area.name).used
+
+
+@pytest.fixture
+def kernel_log(guest: Guest) -> Callable[[], tuple[str, ...]]:
+    """Read the kernel's messages since this fixture was made, without their times.
+
+    A line of our own marks the place: the ring buffer has no position that a shell could keep.
+    """
+    mark = f"cma-harness: the log from here on, {secrets.token_hex(8)}"
+    guest.run(f"echo '{mark}' >/dev/kmsg").checked("marking the kernel's log")
+
+    def since() -> tuple[str, ...]:
+        _before, found, after = guest.run("dmesg").checked("dmesg").partition(mark)
+        assert found, "the kernel's ring buffer has turned over within one test"
+        lines = after.splitlines()[1:]
+        return tuple(re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in lines)
+
+    return since

@@ -1,0 +1,157 @@
+"""The guest itself: both its connections say the same, its faults are seen, its areas add up."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cma.areas import survey
+from harness.cma.helper import Helper
+from harness.errors import GuestTimeout, KernelFaulted
+from harness.faults import FaultKind, extract
+from harness.guest.console import Console
+from harness.guest.guest import Guest
+from harness.guest.ssh import Ssh
+
+KIB, MIB = 1 << 10, 1 << 20
+SECONDS = 20.0
+WARN = "insmod /lib/cma/broken_warn.ko"  # a KUnit suite that calls WARN_ON()
+
+Connection = Console | Ssh
+
+
+@pytest.fixture(params=["console", "ssh"])
+def connection(request: pytest.FixtureRequest, guest: Guest) -> Connection:
+    """Each of the guest's connections in turn."""
+    if request.param == "console":
+        return guest.console
+    if guest.ssh is None:
+        pytest.skip("the board has no network")
+    return guest.ssh
+
+
+COMMANDS = {
+    "true": (0, ""),
+    "exit 7": (7, ""),
+    "echo out; echo err >&2; echo out": (0, "out\nerr\nout\n"),
+    "printf 'no end of line'": (0, "no end of line"),
+    r"printf 'gr\303\274n\t\001|\r\n'": (0, "grün\t\x01|\r\n"),
+    "cat; echo no input": (0, "no input\n"),
+    "sh -c 'kill -9 $$'; exit $?": (137, "Killed\n"),
+    "cd /tmp; HOME=/mnt; pwd": (0, "/tmp\n"),
+    "echo $HOME; pwd": (0, "/root\n/root\n"),  # nothing is left of the command before
+    "echo a; echo said by the kernel >/dev/kmsg; echo b": (0, "a\nb\n"),
+    "seq 9000": (0, "".join(f"{number}\n" for number in range(1, 9001))),
+}
+
+
+def test_a_command_has_its_status_and_output(connection: Connection) -> None:
+    got = {command: connection.run(command, timeout=SECONDS) for command in COMMANDS}
+    assert {command: (done.status, done.output) for command, done in got.items()} == COMMANDS
+
+
+def test_a_command_over_its_deadline_leaves_a_usable_guest(connection: Connection) -> None:
+    with pytest.raises(GuestTimeout):
+        connection.run("sleep 60", timeout=0.5)
+    assert connection.run("echo alive", timeout=SECONDS).output == "alive\n"
+
+
+# The console carries some 25 kB a second into the guest; two of its blocks are enough there.
+@pytest.mark.parametrize(
+    ("connection", "size"), [("console", 25 * KIB), ("ssh", MIB)], indirect=["connection"]
+)
+def test_a_file_arrives_byte_for_byte_and_comes_back(
+    guest: Guest, connection: Connection, size: int, tmp_path: Path
+) -> None:
+    sent, back = tmp_path / "sent", tmp_path / "back"
+    data = bytes(range(256)) + random.Random(size).randbytes(size - 256)
+    sent.write_bytes(data)
+    sent.chmod(0o640)
+    connection.put(sent, "/tmp/it's here")
+    told = guest.run(
+        """sha256sum <"/tmp/it's here"; stat -c '%a %s' "/tmp/it's here"; ls /tmp/*.part"""
+    )
+    digest, _, mode, there, *_ = told.output.split()
+    assert (digest, mode, there) == (hashlib.sha256(data).hexdigest(), "640", str(size))
+    connection.get("/tmp/it's here", back)
+    assert back.read_bytes() == data
+    assert back.stat().st_mode & 0o777 == 0o640
+    guest.run("""rm "/tmp/it's here\"""").checked("removing the copy")
+
+
+def test_a_provoked_warning_is_no_failure(guest: Guest) -> None:
+    with guest.console.expect_fault(FaultKind.WARNING) as faults:
+        guest.run(WARN).checked("provoking a warning")
+    guest.run("rmmod broken_warn").checked("unloading")
+    assert [fault.kind for fault in faults] == [FaultKind.WARNING]
+    assert "broken_warn" in faults[0].headline
+    assert not faults[0].terminal
+
+
+def test_an_unannounced_warning_is_raised(guest: Guest) -> None:
+    with pytest.raises(KernelFaulted, match=r"WARNING: .*broken_warn"):
+        guest.run(WARN)
+    guest.run("rmmod broken_warn").checked("unloading")
+
+
+def test_a_warning_is_raised_where_another_fault_was_announced(guest: Guest) -> None:
+    announced = guest.console.expect_fault(FaultKind.OOPS)
+    with pytest.raises(KernelFaulted, match=r"WARNING: .*broken_warn"), announced:
+        guest.run(WARN)
+    guest.run("rmmod broken_warn").checked("unloading")
+
+
+def test_the_boot_has_no_fault(guest: Guest) -> None:
+    log = guest.run("dmesg").checked("dmesg")
+    boot, reached, _later = log.partition("Run /init as init process")
+    assert reached
+    assert "Linux version" in boot
+    assert [fault.headline for fault in extract(boot.encode())] == []
+
+
+def test_the_areas_are_meminfo_s_total(guest: Guest) -> None:
+    seen = survey(guest.console)
+    (total,) = re.findall(r"^CmaTotal: +(\d+) kB$", guest.run("cat /proc/meminfo").output, re.M)
+    assert sum(area.size for area in seen.areas) == int(total) * KIB == seen.meminfo["CmaTotal"]
+    assert 0 < seen.meminfo["CmaFree"] <= seen.meminfo["CmaTotal"]
+
+
+def counter(text: str, name: str, file: str) -> int:
+    """A counter of /sys/kernel/mm/cma/NAME/ as `grep -H` prints it."""
+    (value,) = re.findall(rf"^{re.escape(name)}/{file}:(\d+)$", text, re.M)
+    return int(value)
+
+
+def test_used_is_what_sysfs_counts_and_the_bitmap_holds(guest: Guest, helper: Helper) -> None:
+    for kib in (4, 100, 12):
+        helper.write_kib(kib)
+    helper.read_oldest()
+    text = guest.run("cd /sys/kernel/mm/cma && grep -H . */*_success").output
+    if "release_pages_success" not in text:
+        pytest.skip("this kernel has no release_pages_success (before 6.10)")
+    for area in survey(guest.console).areas:
+        success = counter(text, area.name, "alloc_pages_success")
+        assert area.used == success - counter(text, area.name, "release_pages_success")
+        assert area.used == bits_set(guest, area.name)
+    assert {line.partition("/")[0] for line in text.splitlines()} == {
+        area.name for area in survey(guest.console).areas
+    }
+
+
+def bits_set(guest: Guest, name: str) -> int:
+    """How many bits the area's bitmap has set; debugfs prints it in 32-bit words."""
+    words = guest.run(f"cat $(find /sys/kernel/debug/cma/*'{name}' -name bitmap)").checked("bitmap")
+    return sum(int(word).bit_count() for word in words.split())
+
+
+def test_survey_follows_each_page(guest: Guest, helper: Helper, used: Callable[[], int]) -> None:
+    seen = [used()]
+    for kib in (4, 40):
+        helper.write_kib(kib)
+        seen.append(used())
+    assert [count - seen[0] for count in seen] == [0, 1, 11]
