@@ -75,7 +75,8 @@ class Board(_Frozen):
     console: str
     serial: int = Field(default=0, ge=0)  # which of the machine's serial ports is the console
     userland: Literal["armhf"]
-    has_: frozenset[Literal["net", "poweroff"]] = Field(default=frozenset(), alias="has")
+    # In the file's order: a set's would differ from run to run, and with it the cache's keys.
+    has_: tuple[Literal["net", "poweroff"], ...] = Field(default=(), alias="has")
 
     @property
     def qemu_machine(self) -> str:

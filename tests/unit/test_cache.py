@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -57,6 +60,24 @@ def test_other_errors_of_the_host_stay_what_they_are(tmp_path):
 
     with pytest.raises(PermissionError):
         Cache(tmp_path).make("thing", {}, build)
+
+
+def test_a_key_is_the_same_in_every_process():
+    script = (
+        "from harness import config; from harness.cache import Cache;"
+        "print(Cache().key(config.load_board('virt').model_dump(mode='json')))"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(keys) == 1
 
 
 def _race(root, started, results):
