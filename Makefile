@@ -36,9 +36,9 @@ unit: $(READY) ## tests without a guest
 line: $(READY) ## the harness itself on real guests: verdicts, records, failures
 	$(BIN)/pytest -q tests/line
 
-target: $(READY) ## the suites on the default cell and on two areas
-	$(BIN)/cma-harness test $(CELL) $(ARGS)
-	$(BIN)/cma-harness test --kernel $(KERNEL) --board $(BOARD) --layout two-areas $(ARGS)
+target: $(READY) ## suites, and tests of helper and guest, on the default cell and on two areas
+	$(BIN)/cma-harness test $(CELL) $(ARGS) kmod/cma_kunit tests/target
+	$(BIN)/cma-harness test $(CELL) --layout two-areas $(ARGS) kmod/cma_kunit tests/target
 
 console: $(READY) ## boot a guest and talk to its serial console; Ctrl-] leaves
 	@$(BIN)/cma-harness console $(CELL) $(ARGS)
@@ -46,7 +46,7 @@ console: $(READY) ## boot a guest and talk to its serial console; Ctrl-] leaves
 ssh: $(READY) ## boot a guest and run COMMAND='...' on it
 	@$(BIN)/cma-harness ssh $(CELL) $(COMMAND)
 
-debug: $(READY) ## boot a guest that waits for gdb, and start gdb on it
+debug: $(READY) ## boot a guest and attach gdb to it
 	@$(BIN)/cma-harness gdb $(CELL) $(ARGS)
 
 nightly: $(READY) ## what takes longer; parts: make nightly PART=mutant|layouts|repeat

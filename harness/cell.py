@@ -35,7 +35,7 @@ class Cell:
     def name(self) -> str:
         """A name for people, file names and JUnit: 6.12-virt-default."""
         parts = (self.kernel.name, self.board.name, self.layout.name)
-        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
+        return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
 
 
 def load(kernel: str, board: str, layout: str) -> Cell:

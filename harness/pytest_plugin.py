@@ -35,7 +35,7 @@ from harness.results.record import CaseRecord, Recorder
 from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict, exit_code
 
-SUITES = (KMOD / "cma_kunit", KMOD.parent / "tests" / "target")  # when no path is given
+SUITES = (KMOD / "cma_kunit",)  # when no path is given
 
 _SESSION = pytest.StashKey[Session]()
 _OUTCOME = pytest.StashKey[Outcome]()

@@ -57,8 +57,7 @@ class Session:
             "qemu_version": seen["qemu_version"],
             "areas": tuple(AreaRecord.model_validate(area) for area in seen["areas"]),
         }
-        self.recorder.update_cell(self.prepared.cell.name, **facts)
-        self.recorder.finish_case(self.prepared.cell.name, case)
+        self.recorder.finish_case(self.prepared.cell.name, case, **facts)
 
     def seen(self) -> dict[str, Any]:
         """Return what this process knows of the guests it booted, in types that JSON has."""

@@ -170,11 +170,11 @@ class Recorder:
         ]
         self.update(cells=tuple(cells))
 
-    def finish_case(self, cell: str, case: CaseRecord) -> None:
-        """Put a finished case in the place of the planned one with its id."""
+    def finish_case(self, cell: str, case: CaseRecord, **fields: Any) -> None:
+        """Put a finished case in the place of the planned one with its id; change cell fields."""
         known = next(found for found in self.record.cells if found.name == cell)
         cases = tuple(case if planned.id == case.id else planned for planned in known.cases)
-        self.update_cell(cell, cases=cases)
+        self.update_cell(cell, cases=cases, **fields)
 
     def end(self, phases: Mapping[str, float]) -> None:
         """Mark the run as ended."""
