@@ -30,8 +30,8 @@ class Line:
     output: str = ""
     _lines: list[str] = field(default_factory=list)
 
-    def wait(self, timeout: float = 240) -> Line:
-        """Wait for its end; what it printed is in `output`."""
+    def wait(self, timeout: float = 1800) -> Line:
+        """Wait for its end (a kernel build may be in it); what it printed is in `output`."""
         self.output, _ = self.process.communicate(timeout=timeout)
         return self
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pexpect
@@ -210,6 +211,20 @@ def test_a_saved_console_log_reads_as_the_run_did(run):
     again = run("report", str(line.directory))
     assert again.status == 1
     assert re.search(r"FAIL .*broken_fail::fails", again.output)
+
+
+def test_real_ktap_logs_read_as_the_kernel_s_own_parser_reads_them():
+    tree = source.obtain(config.load_kernel("6.12"), Cache(), Progress(quiet=True)).tree
+    compared = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/unit/test_ktap_kunit_py.py"],
+        env={**os.environ, "CMA_HARNESS_KERNEL_TREE": str(tree)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stdout
+    assert "skipped" not in compared.stdout
 
 
 def test_collecting_leaves_no_record(run):
