@@ -88,10 +88,11 @@ def test_what_is_still_missing_afterwards_is_told(programs, monkeypatch):
 
 def test_it_runs_before_there_is_a_virtual_environment():
     script = (
-        "import sys, harness.host as host; foreign = [m for m in sys.modules if 'site-packages' in "
-        "(getattr(sys.modules[m], '__file__', None) or '')]; sys.exit(str(foreign) if foreign else 0)"
+        "import sys, harness.host\n"
+        "files = [str(getattr(module, '__file__', '')) for module in sys.modules.values()]\n"
+        "sys.exit(', '.join(file for file in files if 'site-packages' in file))"
     )
-    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.'); {script}"]
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.')\n{script}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
