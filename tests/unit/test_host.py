@@ -90,7 +90,7 @@ def test_it_runs_before_there_is_a_virtual_environment():
     script = (
         "import sys, harness.host\n"
         "files = [str(getattr(module, '__file__', '')) for module in sys.modules.values()]\n"
-        "sys.exit(', '.join(file for file in files if 'site-packages' in file))"
+        "sys.exit(', '.join(file for file in files if 'site-packages' in file) or 0)"
     )
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.')\n{script}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
