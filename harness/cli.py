@@ -307,19 +307,8 @@ def _chunks(file: str) -> Any:
 
 
 def _log_record(file: str, cases: tuple[record.CaseRecord, ...]) -> RunRecord:
-    now = record.now()
-    log = CellRecord(
-        name=Path(file).name,
-        kernel="",
-        kernel_version="",
-        kernel_key="",
-        board="",
-        layout="",
-        lane="",
-        device_tree="",
-        cases=cases,
-    )
-    return RunRecord(id=Path(file).name, started=now, ended=now, cells=(log,))
+    now, name = record.now(), Path(file).name
+    return RunRecord(id=name, started=now, ended=now, cells=(CellRecord(name=name, cases=cases),))
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

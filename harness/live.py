@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from harness import ktap
 from harness.cell import Prepared
+from harness.closing import Closing
 from harness.cma import areas, reality
 from harness.cma.areas import Survey
 from harness.errors import GuestDied, GuestError, KernelFaulted, LayoutMismatch
@@ -54,7 +53,7 @@ class Outcome:
     console: Span | None = None
 
 
-class LiveCell:
+class LiveCell(Closing):
     """Owns the one running guest of a cell; used from one thread."""
 
     def __init__(
@@ -73,17 +72,6 @@ class LiveCell:
         self._symbols = Symbols(prepared.kernel.vmlinux, dict(prepared.modules))
         self._suites: dict[str, SuiteRun] = {}
         self._active: SuiteRun | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def guest(self) -> Guest:
         """Return the running guest; boot one, and compare it with the layout, if there is none.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from harness.closing import Closing
 from harness.errors import GuestError
 from harness.guest.command import Completed
 from harness.guest.console import READY, Console
@@ -36,7 +36,7 @@ class Phases:
     init: float
 
 
-class Guest:
+class Guest(Closing):
     """A booted guest, used from one thread; leaving its `with` ends QEMU.
 
     Commands and files go over ssh when the board has a network and the run has keys, else over
@@ -87,17 +87,6 @@ class Guest:
             machine.stop()
             raise
         return cls(machine, console, keys if launch.network else None, phases)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def qmp(self) -> Qmp:

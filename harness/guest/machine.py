@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
@@ -201,17 +200,6 @@ class Machine:
                 private.cleanup()  # everyone is connected: nothing is left if the harness is killed
             cleanup = stack.pop_all()
         return cls(process, qmp, console, directory, gdb=sockets.gdb, cleanup=cleanup)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def argv(self) -> tuple[str, ...]:

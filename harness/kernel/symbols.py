@@ -26,9 +26,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from harness.closing import Closing
 from harness.faults import Fault
 from harness.kernel.elf import code_symbols, open_elf, reading
 
@@ -193,7 +193,7 @@ def _join(folder: str, name: str) -> str:
     return posixpath.normpath(posixpath.join(folder, name))
 
 
-class Symbols:
+class Symbols(Closing):
     """Places in the source for a vmlinux and the modules (name -> .ko) loaded into its kernel.
 
     Files are read when first needed; use it as a context manager, or `close` it, to free them.
@@ -205,17 +205,6 @@ class Symbols:
         # The kernel writes "_" in a module's name where the file may have "-".
         self._modules = {name.replace("-", "_"): path for name, path in modules.items()}
         self._images: dict[Path, _Image] = {}
-
-    def __enter__(self) -> Symbols:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of what was read; a later look-up reads it again."""

@@ -22,7 +22,9 @@ def show(
         if reasons:
             show_cases(cell.cases, console, every_case=every_case)
         name = f"{escape(cell.name)} (linux {escape(cell.kernel_version)})"
-        console.print(f"{name}: {counts(cell.cases)}", highlight=False, soft_wrap=True)
+        boots = ", ".join(f"{seconds:.1f}" for seconds in cell.boots)
+        booted = f"; booted in {boots} s" if boots else ""
+        console.print(f"{name}: {counts(cell.cases)}{booted}", highlight=False, soft_wrap=True)
     if record.ended is None:
         console.print("[red]the run did not end: what it had not finished is LOST[/]")
 

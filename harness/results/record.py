@@ -66,16 +66,19 @@ class AreaRecord(_Frozen):
 
 
 class CellRecord(_Frozen):
-    """One cell: what was run where, and its cases in the order in which they were planned."""
+    """One cell: what was run where, and its cases in the order in which they were planned.
+
+    Of a saved log of which nothing else is known, name and cases alone are given.
+    """
 
     name: str
-    kernel: str
-    kernel_version: str
-    kernel_key: str
-    board: str
-    layout: str
-    lane: str
-    device_tree: str  # SHA-256 of the blob
+    kernel: str = ""
+    kernel_version: str = ""
+    kernel_key: str = ""
+    board: str = ""
+    layout: str = ""
+    lane: str = ""
+    device_tree: str = ""  # SHA-256 of the blob
     qemu_version: str = ""
     qemu_argv: tuple[str, ...] = ()
     seed: int = 0
