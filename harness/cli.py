@@ -44,7 +44,6 @@ _WELCOME = "modules are in /lib/cma: insmod /lib/cma/cma_test.ko; Ctrl-] leaves"
 _COMMAND_SECONDS = 3600.0
 # What pytest itself ends with, when no case decided.
 _EXITS: dict[int, int] = {
-    pytest.ExitCode.INTERRUPTED: EXIT_INTERRUPTED,
     pytest.ExitCode.USAGE_ERROR: EXIT_USAGE,
     pytest.ExitCode.NO_TESTS_COLLECTED: EXIT_USAGE,
 }

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterable
+from abc import abstractmethod
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,13 @@ from harness.guest.guest import Guest
 from harness.kernel.kunit_elf import Suite
 from harness.kernel.modules import KMOD
 from harness.ktap.tree import worse
-from harness.live import LiveCell, Outcome
+from harness.live import LiveCell
+from harness.module_run import Outcome
 from harness.progress import Progress
-from harness.report import terminal
-from harness.results.record import CaseRecord, Recorder
+from harness.recording import CASE, VERDICT, Recording
+from harness.results.record import Recorder
 from harness.session import CaseEnded, Session, planned
-from harness.verdict import Verdict, exit_code
+from harness.verdict import Verdict
 
 SUITES = (KMOD / "cma_kunit",)  # when no path is given
 
@@ -41,7 +44,6 @@ _SESSION = pytest.StashKey[Session]()
 _OUTCOME = pytest.StashKey[Outcome]()
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
-_PROPERTY, _VERDICT = "cma-harness", "verdict"
 _DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
 
 
@@ -64,6 +66,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(path) for path in SUITES]
+    if getattr(config.option, "dist", "no") == "load":  # one guest has all cases of a module
+        config.option.dist = "loadfile"
     config.stash[_SESSION] = _prepare(config)
 
 
@@ -110,15 +114,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 class KbuildFile(pytest.File):
     """A folder of kmod/: the suites of its modules."""
 
-    def collect(self) -> Iterable[pytest.Item]:
-        """Yield an item for each case that the modules hold, named SUITE::CASE."""
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Yield a node for each suite that the modules hold."""
         prepared = self.config.stash[_SESSION].prepared
         for name, path in prepared.modules.items():
             if path.parent.name == self.path.parent.name:
                 for suite in prepared.modules.suites(name):
                     node = SuiteNode.from_parent(self, name=suite.name)
                     node.module, node.suite = name, suite
-                    yield node  # type: ignore[misc]
+                    yield node
 
 
 class SuiteNode(pytest.Collector):
@@ -128,30 +132,22 @@ class SuiteNode(pytest.Collector):
     suite: Suite
 
     def collect(self) -> Iterable[pytest.Item]:
-        """Yield an item for each case."""
-        for case in self.suite.cases:
-            yield CaseItem.from_parent(self, name=case.name)
+        """Yield an item for each case; one whose name is taken gets its number behind it."""
+        seen: set[str] = set()
+        for number, case in enumerate(self.suite.cases, 1):
+            name = case.name if case.name not in seen else f"{case.name}#{number}"
+            seen.add(name)
+            item = CaseItem.from_parent(self, name=name)
+            item.module, item.suite, item.number = self.module, self.suite.name, number
+            yield item
 
 
 class _TargetItem(pytest.Item):
     """An item that judges itself; its failure needs no traceback of ours."""
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
-        del style
-        return str(excinfo.value)
-
-
-class CaseItem(_TargetItem):
-    """A KUnit case."""
-
     def runtest(self) -> None:
-        """Wait for the case's result, and end as it did."""
-        node = self.parent
-        assert isinstance(node, SuiteNode)
-        live = self.config.stash[_SESSION].live
-        timeout = self.config.option.case_timeout
-        outcome = live.outcome(node.module, node.suite.name, self.name, timeout)
-        self.stash[_OUTCOME] = outcome
+        """End as the guest says."""
+        self.stash[_OUTCOME] = outcome = self.outcome(self.config.stash[_SESSION].live)
         match outcome.verdict:
             case Verdict.PASS:
                 pass
@@ -162,37 +158,79 @@ class CaseItem(_TargetItem):
             case _:
                 raise CaseEnded(outcome)
 
+    @abstractmethod
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Return how it ended on the guest."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
+        del style
+        return str(excinfo.value)
+
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Name the case as KUnit does."""
-        assert self.parent is not None
-        return self.path, None, f"{self.parent.name}.{self.name}"
+        """Name it without the file."""
+        return self.path, None, self.nodeid.partition("::")[2].replace("::", ".") or self.name
+
+
+class CaseItem(_TargetItem):
+    """A KUnit case: the one with `number` in the plan of `suite`."""
+
+    module: str
+    suite: str
+    number: int
+
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Wait for the case's result."""
+        timeout: float = self.config.option.case_timeout
+        return live.outcome(self.module, self.suite, self.number, timeout)
+
+
+class ModuleItem(_TargetItem):
+    """The end of a module: what belongs to no case of it, and its unloading."""
+
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Unload the module."""
+        timeout: float = self.config.option.case_timeout
+        return live.module_end(self.name, timeout)
 
 
 class LayoutItem(_TargetItem):
     """Whether the kernel honoured the layout; when it did not, nothing after this counts."""
 
-    def runtest(self) -> None:
+    def outcome(self, live: LiveCell) -> Outcome:
         """Boot the guest, and compare its areas with the layout."""
-        live = self.config.stash[_SESSION].live
         try:
             live.verify()
         except GuestError as error:
-            raise CaseEnded(Outcome(error.verdict, live.explain_error(error))) from error
-
-    def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Name the check."""
-        return self.path, None, "the kernel honours the layout"
+            return Outcome(error.verdict, live.explain_error(error))
+        return Outcome(Verdict.PASS, "")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Put the layout before everything, and write the planned cases to the record."""
-    if items:
-        items.insert(0, LayoutItem.from_parent(session, name="layout", nodeid="layout"))
-    if _SESSION in config.stash:
-        config.stash[_SESSION].plan(item.nodeid for item in items)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Put the layout before everything, each module's end behind its cases, and plan the record.
+
+    Here, and not in pytest_collection_modifyitems, all that is deselected (-k, --lf) is gone.
+    """
+    if _SESSION not in session.config.stash:
+        return
+    last = {item.module: item for item in session.items if isinstance(item, CaseItem)}
+    items: list[pytest.Item] = []
+    if session.items:
+        items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
+    for item in session.items:
+        items.append(item)
+        if isinstance(item, CaseItem) and last[item.module] is item:
+            items.append(_module_item(item))
+    session.items = items
+    session.config.stash[_SESSION].plan(item.nodeid for item in items)
+
+
+def _module_item(case: CaseItem) -> pytest.Item:
+    assert case.parent is not None
+    file = case.parent.parent
+    assert isinstance(file, KbuildFile)
+    node_id = f"{file.nodeid}::{case.module}::unload"
+    return ModuleItem.from_parent(file, name=case.module, nodeid=node_id)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -223,15 +261,31 @@ def helper(guest: Guest) -> Generator[Helper, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test during which the kernel faulted, whatever the test itself found."""
+    """Make it a CRASH when the kernel faulted, whatever the test itself found."""
+    running = item.config.stash[_SESSION].live.running
+    item.stash[_BEGAN] = running.console.position if running else 0
+    with _faults_watched(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """The same for what the fixtures do."""
+    with _faults_watched(item):
+        yield
+
+
+@contextmanager
+def _faults_watched(item: pytest.Item) -> Iterator[None]:
     live = item.config.stash[_SESSION].live
-    before = live.running
-    item.stash[_BEGAN] = before.console.position if before else 0
-    yield
-    if not isinstance(item, CaseItem) and live.running is not None:
-        faults = live.running.console.take_faults()
-        if faults:
-            raise CaseEnded(Outcome(Verdict.CRASH, live.explain(faults)))
+    try:
+        yield
+    finally:
+        # A module's run judges its own stretch of console.
+        if not isinstance(item, CaseItem | ModuleItem) and live.running is not None:
+            faults = live.running.console.take_faults()
+            if faults:
+                raise CaseEnded(Outcome(Verdict.CRASH, live.explain(faults)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -242,20 +296,34 @@ def pytest_runtest_makereport(
     report = yield
     session = item.config.stash[_SESSION]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
-    if hasattr(report, "wasxfail"):  # a mark on the test; pytest has judged it already
-        verdict = Verdict.XFAIL if report.skipped else Verdict.FAIL
-        item.stash[_OUTCOME] = Outcome(verdict, report.wasxfail or "expected to fail")
-    elif call.excinfo is not None:
-        outcome = session.judge(call.excinfo.value)
+    outcome = _judged(report, call, session)
+    if outcome is not None:
         before = item.stash.get(_OUTCOME, outcome)
         worst = worse(before.verdict, outcome.verdict)
         item.stash[_OUTCOME] = before if before.verdict == worst else outcome
-        if outcome.verdict in _DAMAGED and not isinstance(item, CaseItem):
+        if outcome.verdict in _DAMAGED and not isinstance(item, CaseItem | ModuleItem):
             session.live.discard()
-        report.user_properties.append((_VERDICT, str(outcome.verdict)))
+        report.user_properties.append((VERDICT, str(outcome.verdict)))
     if report.when == "teardown":
-        report.user_properties.append((_PROPERTY, _payload(item, session)))
+        report.user_properties.append((CASE, _payload(item, session)))
     return report
+
+
+def _judged(
+    report: pytest.TestReport, call: pytest.CallInfo[None], session: Session
+) -> Outcome | None:
+    """Return the outcome of a phase, None when it passed; an xfail mark excuses a FAIL alone."""
+    if call.excinfo is None:
+        strict = report.when == "call" and report.failed
+        return Outcome(Verdict.FAIL, "passed, but was to fail") if strict else None
+    outcome = session.judge(call.excinfo.value)
+    if not hasattr(report, "wasxfail") or outcome.verdict is Verdict.XFAIL:
+        return outcome
+    if outcome.verdict is Verdict.FAIL:
+        return Outcome(Verdict.XFAIL, report.wasxfail or "was to fail")
+    del report.wasxfail
+    report.outcome = "failed"
+    return outcome
 
 
 def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
@@ -270,46 +338,3 @@ def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
         }
     )
     return {"case": case.model_dump(mode="json"), "seen": session.seen()}
-
-
-class Recording:
-    """The controller's part: keeps the record, and shows it at the end."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record a case whose last phase ended."""
-        payload = dict(report.user_properties).get(_PROPERTY)
-        if isinstance(payload, dict):
-            case = CaseRecord.model_validate(payload["case"])
-            worker = getattr(report, "worker_id", "master")
-            self._session.finish(case, worker, payload["seen"])
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Show verdicts that pytest has no word for."""
-        verdict = _verdict_of(report)
-        if verdict is None or not report.failed:
-            return None
-        return "failed", verdict[0], verdict
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Power off, end the record, and let the verdicts decide the exit code."""
-        self._session.end()
-        recorder = self._session.recorder
-        if recorder is not None and exitstatus in (0, 1):
-            session.exitstatus = exit_code(case.verdict for case in recorder.record.cases())
-
-    def pytest_terminal_summary(self) -> None:
-        """Print the cell's line of counts, and where the record is."""
-        recorder = self._session.recorder
-        if recorder is not None:
-            console = self._session.progress.console
-            terminal.show(recorder.record, console, reasons=False)
-            console.print(f"record: {recorder.directory}", highlight=False, soft_wrap=True)
-
-
-def _verdict_of(report: pytest.TestReport) -> str | None:
-    verdict = dict(report.user_properties).get(_VERDICT)
-    return str(verdict) if verdict else None

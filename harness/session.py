@@ -12,7 +12,8 @@ import pytest
 from harness.cache import digest_file
 from harness.cell import Prepared
 from harness.errors import GuestError, HarnessError
-from harness.live import LiveCell, Outcome
+from harness.live import LiveCell
+from harness.module_run import Outcome
 from harness.progress import Progress
 from harness.report import html, junit
 from harness.results.record import AreaRecord, CaseRecord, CellRecord, Recorder

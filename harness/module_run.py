@@ -1,0 +1,208 @@
+"""One load of a KUnit module: its cases' results as they come, and how the load ended.
+
+The end has a verdict of its own. insmod's status, a suite that says "not ok" over good cases, a
+result that nobody planned, a fault outside every case and an rmmod that fails belong to no case,
+and must not be lost with that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from harness import ktap
+from harness.errors import GuestDied, GuestError
+from harness.faults import Fault, extract
+from harness.guest.guest import Guest
+from harness.guest.running import Running
+from harness.image.initramfs import MODULES
+from harness.kernel.kunit_elf import Suite
+from harness.ktap.tree import worse
+from harness.results import from_ktap
+from harness.results.record import Metric, Span
+from harness.verdict import Verdict
+
+_UNLOAD_SECONDS = 30.0
+_SLICE = 1.0  # seconds between two looks at a case's deadline
+Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a case ended on the guest."""
+
+    verdict: Verdict
+    message: str
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    console: Span | None = None
+
+
+class ModuleRun:
+    """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        module: str,
+        suites: Sequence[Suite],
+        log: str,
+        explain: Callable[[Sequence[Fault]], str],
+    ) -> None:
+        self._guest = guest
+        self._module = module
+        self._planned = {suite.name: [case.name for case in suite.cases] for suite in suites}
+        self._log = log
+        self._explain = explain
+        self._parser = ktap.Parser()
+        self._results: dict[Key, Outcome] = {}
+        self._why = ""  # why there will be no more results, once there will be none
+        self._problems: list[str] = []
+        self._ended: Outcome | None = None
+        self.damaged = False  # whether the guest must be replaced
+        self._running = Running(guest.console, f"insmod {MODULES}/{module}.ko")
+
+    def outcome(self, suite: str, number: int, timeout: float) -> Outcome:
+        """Return how a case ended; wait up to `timeout` seconds for each next result.
+
+        A case that never reports is LOST, unless the kernel faulted (CRASH) or the module hung
+        (TIMEOUT) while it was the one that ran.
+        """
+        self._advance(timeout, (suite, number))
+        lost = Outcome(Verdict.LOST, f"planned, never reported: {self._why}")
+        return self._results.get((suite, number), lost)
+
+    def end(self, timeout: float) -> Outcome:
+        """Wait for the end of the load, unload the module, and return how all that went."""
+        self._advance(timeout, None)
+        if self._ended is None:
+            self._ended = self._unload()
+            self.damaged |= not self._ended.verdict.good
+        return self._ended
+
+    def _advance(self, timeout: float, until: Key | None) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._why and (until is None or until not in self._results):
+            try:
+                text = self._running.read(min(_SLICE, max(0.0, deadline - time.monotonic())))
+            except GuestDied as error:
+                self.damaged = True
+                self._finish(error.what)
+                return
+            finished = self._parser.feed(text)
+            self._keep(finished)
+            if self._running.status is not None:
+                self._finish(f"insmod ended with status {self._running.status}")
+            elif finished or self._flushed(deadline):
+                deadline = time.monotonic() + timeout
+            elif time.monotonic() >= deadline:
+                self._time_out(timeout)
+
+    def _flushed(self, deadline: float) -> bool:
+        """Whether, at the deadline, printk still held back a result.
+
+        KUnit prints a result without a newline (kunit_log, 6.12), and printk keeps such a line
+        until the next message, which a case that hangs may never cause.
+        """
+        if time.monotonic() < deadline:
+            return False
+        late: tuple[ktap.Case, ...] = ()
+        with suppress(GuestError):  # a guest that is too ill to answer has nothing to add
+            if self._guest.ssh:
+                self._guest.ssh.run("echo cma-harness: a deadline has passed >/dev/kmsg", 5)
+                late = self._parser.feed(self._running.read(_SLICE))
+        self._keep(late)
+        return bool(late)
+
+    def _time_out(self, timeout: float) -> None:
+        self.damaged = True
+        open_case = self._parser.open_case or ()
+        why = f"did not end within {timeout:g} s"
+        self._finish(f"{self._module} {why}")
+        if len(open_case) == 2 and open_case[1].isdecimal():
+            key = (open_case[0], int(open_case[1]))
+            before = self._results.get(key, Outcome(Verdict.LOST, ""))
+            if before.verdict is Verdict.CRASH:
+                hung = replace(before, message=f"{before.message}\nand {why}")
+            else:
+                message = f"{why}\n{self._guest.console.tail()}"
+                hung = replace(before, verdict=Verdict.TIMEOUT, message=message)
+            self._results[key] = hung
+
+    def _finish(self, why: str) -> None:
+        """Close the log, and judge what has no result of its own."""
+        self._why = why
+        report = self._parser.close()
+        self._problems += report.problems
+        for suite in report.cases:
+            self._keep(suite.cases)
+            self._problems += self._doubts(suite)
+        if self._running.status not in (None, 0):
+            self._problems.append(why)
+        crashed = any(outcome.verdict is Verdict.CRASH for outcome in self._results.values())
+        self.damaged |= crashed
+
+    def _doubts(self, suite: ktap.Case) -> Iterator[str]:
+        """Yield what a suite said that none of the planned cases can answer for."""
+        planned = self._planned.get(suite.name)
+        if planned is None:
+            yield f"suite {suite.name!r}, which nobody planned, is {suite.verdict}"
+            return
+        yield from (f"suite {suite.name}: {problem}" for problem in suite.problems)
+        if not suite.verdict.good and all(case.verdict.good for case in suite.cases):
+            yield f"suite {suite.name} is {suite.verdict}, but none of its cases"
+        for case in suite.cases:
+            name = planned[case.number - 1] if 0 < case.number <= len(planned) else None
+            if case.name not in (name, str(case.number)):
+                wanted = f"{name!r} was planned" if name else "nobody planned it"
+                yield f"result {case.number} of {suite.name} is {case.name!r}, {wanted}"
+
+    def _unload(self) -> Outcome:
+        if self._running.status is None:
+            return Outcome(Verdict.LOST, f"not unloaded: {self._why}")
+        stray = [fault for text in self._between() for fault in extract(text)]
+        self._guest.console.take_faults()  # those of the cases are told by the cases
+        if stray:
+            return Outcome(Verdict.CRASH, f"outside every case: {self._explain(stray)}")
+        try:
+            if self._running.status == 0:
+                done = self._guest.console.run(f"rmmod {self._module}", _UNLOAD_SECONDS)
+                if done.status:
+                    self._problems.append(f"rmmod {self._module}: {done.output.strip()}")
+        except GuestError as error:
+            faults = extract(error.what.encode())
+            told = self._explain(faults) if faults else f"{error}\n{error.tail}".strip()
+            return Outcome(error.verdict, f"while it was unloaded: {told}")
+        verdict = Verdict.FAIL if self._problems else Verdict.PASS
+        return Outcome(verdict, "\n".join(dict.fromkeys(self._problems)))
+
+    def _between(self) -> Iterator[bytes]:
+        """Yield the stretches of console that belong to no case."""
+        at = self._running.start
+        spans = [outcome.console for outcome in self._results.values() if outcome.console]
+        for span in sorted(spans, key=lambda span: span.start):
+            if span.start > at:
+                yield self._guest.console.text(at, span.start)
+            at = max(at, span.end)
+        yield self._guest.console.text(at)
+
+    def _keep(self, cases: Iterable[ktap.Case]) -> None:
+        """Keep the results of cases; of two with one number the worse."""
+        for case in cases:
+            if len(case.path) == 2:
+                key, outcome = (case.path[0], case.number), self._judge(case)
+                known = self._results.get(key)
+                if known is None or worse(known.verdict, outcome.verdict) is not known.verdict:
+                    self._results[key] = outcome
+
+    def _judge(self, case: ktap.Case) -> Outcome:
+        start, end = self._running.start + case.span.start, self._running.start + case.span.end
+        message = from_ktap.message(case)
+        if case.verdict is Verdict.CRASH:
+            faults = extract(self._guest.console.text(start, end))
+            message = self._explain(faults) if faults else message
+        if case.verdict is Verdict.LOST:
+            message = f"planned, never reported: {self._why}"
+        span = Span(log=self._log, start=start, end=end)
+        return Outcome(case.verdict, message, from_ktap.metrics(case), span)
