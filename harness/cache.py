@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.errors import CommandFailed, DiskFull
-from harness.process import FREE_SPACE, disk_full
+from harness.process import FREE_SPACE, host_problem
 
 _KEY_FILE = "key.json"
 _WORK = "build"
@@ -90,7 +90,7 @@ class Cache:
                     return Entry(final, key, made=False)
                 self._fill(final, inputs, build)
         except OSError as problem:
-            raise disk_full(problem, self.root) from problem
+            raise host_problem(problem, self.root) from problem
         except CommandFailed as problem:
             raise self._disk_full(problem) from problem
         return Entry(final, key, made=True)
@@ -124,7 +124,7 @@ class Cache:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
-            raise disk_full(problem, directory) from problem
+            raise host_problem(problem, directory) from problem
         lock = FileLock(directory / f"{name}.lock")
         try:
             lock.acquire(timeout=0)

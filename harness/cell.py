@@ -79,6 +79,7 @@ def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = Fal
     """
     if refresh:
         debian.forget(cache)
+    build.toolchain()
     board_tree = tree.make(cell.board, cell.layout, cache, progress)
     origin = source.obtain(cell.kernel, cache, progress)
     kernel = build.build(cell.kernel, origin, cache, progress)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import pytest
 import typer
@@ -22,6 +23,7 @@ from harness.progress import Progress
 from harness.report import html, junit, terminal
 from harness.results import from_ktap, record
 from harness.results.record import CellRecord, RunRecord
+from harness.text import printable
 from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, exit_code
 
 app = typer.Typer(
@@ -52,6 +54,8 @@ _KERNEL, _BOARD, _LAYOUT = "6.12", "virt", "default"
 
 def main() -> None:
     """Run the command line; every intended error is one message and its exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         app()
     except HarnessError as error:
@@ -60,6 +64,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("cma-harness: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """Treat the signals by which others end us as Ctrl-C: what is finished is kept."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 @app.command()
@@ -177,7 +187,7 @@ def ssh(
         guest = live.guest()
         if command:
             done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
-            sys.stdout.write(done.output)
+            sys.stdout.write(printable(done.output) if sys.stdout.isatty() else done.output)
             raise typer.Exit(done.status)
         if guest.ssh is None:
             raise UsageError(f"the board {board!r} has no network", next_step="cma-harness console")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -158,7 +159,8 @@ def remembered(cache: Cache, names: tuple[str, ...], architecture: str) -> tuple
     """Return what `names` resolved to the last time, or resolve and remember it now."""
     key = cache.key({"names": names, "architecture": architecture})
     note = cache.root / "resolved" / f"{key}.json"
-    if note.is_file():
+    # A note that does not read is one that is not there.
+    with suppress(OSError, ValueError, TypeError):
         return tuple(Package(**fields) for fields in json.loads(note.read_text()))
     packages = AptRoot(cache, architecture).resolve(names)
     note.parent.mkdir(parents=True, exist_ok=True)

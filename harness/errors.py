@@ -7,6 +7,7 @@ happened in; only when no case is running does it end the program.
 
 from __future__ import annotations
 
+from harness.text import printable
 from harness.verdict import EXIT_FAILED, EXIT_HOST, EXIT_USAGE, Verdict
 
 
@@ -24,7 +25,7 @@ class HarnessError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}\n  next: {self.next_step}" if self.next_step else text
+        return printable(f"{text}\n  next: {self.next_step}" if self.next_step else text)
 
 
 class UsageError(HarnessError):
@@ -64,9 +65,10 @@ class BuildFailed(CommandFailed):
 
 
 class GuestError(HarnessError):
-    """Something went wrong with a running guest; `tail` is the end of its console."""
+    """The guest did not do what it was to do; `tail` is the end of its console."""
 
     exit_code = EXIT_FAILED
+    verdict = Verdict.FAIL
 
     def __init__(self, what: str, *, where: str = "", next_step: str = "", tail: str = "") -> None:
         super().__init__(what, where=where, next_step=next_step)

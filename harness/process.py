@@ -1,7 +1,8 @@
 """The only place that starts host programs (QEMU apart, which harness/guest/ runs).
 
-Programs start in a process group of their own under setpriv(1), so that none outlives the
-harness: not on Ctrl-C, and not when the harness is killed with SIGKILL.
+Programs start in a process group of their own under setpriv(1). On Ctrl-C the whole group is
+killed; when the harness is killed with SIGKILL the program itself is told to end, and what it had
+started (a compiler) ends when its work is done.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from harness.errors import CommandFailed, DiskFull, MissingTool
+from harness.errors import CommandFailed, DiskFull, HostError, MissingTool
 from harness.host import package_of
 
 _TAIL_LINES = 25
@@ -49,7 +50,7 @@ def run(
     argv: Sequence[str | Path],
     *,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     log: Path | None = None,
     stdout: Path | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -58,15 +59,16 @@ def run(
     """Run a program to its end and return what it printed, standard error included.
 
     With `stdout`, its standard output goes to that file as it is and only the errors are text.
-    `env` is added to the harness's own environment. Each line goes to the file `log` and to
-    `on_line` as it comes. Raises `error` with the end of the output when the status is not 0,
-    `DiskFull` when the output says so, `MissingTool` when there is no such program.
+    `env` is added to the harness's own environment; None takes a variable out of it. Each line
+    goes to the file `log` and to `on_line` as it comes. Raises `error` with the end of the output
+    when the status is not 0, `DiskFull` when the output says so, `MissingTool` when there is no
+    such program.
     """
     find("setpriv")
     command = [str(find(str(argv[0]))), *map(str, argv[1:])]
     with ExitStack() as stack:
         binary = stack.enter_context(stdout.open("wb")) if stdout else None
-        process = _start(command, cwd, {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}, binary)
+        process = _start(command, cwd, _environment(env or {}), binary)
         try:
             output = _collect(process, log, on_line)
             status = process.wait()
@@ -78,10 +80,25 @@ def run(
     return Finished(output)
 
 
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    wanted = {**os.environ, "LC_ALL": "C.UTF-8", **changes}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
 def interactive(argv: Sequence[str | Path]) -> int:
-    """Run a program on the user's terminal until it ends, and return its status."""
+    """Run a program on the user's terminal until it ends, and return its status.
+
+    Ctrl-C is for the program alone: in gdb it stops the target.
+    """
     command = [str(find(str(argv[0]))), *map(str, argv[1:])]
-    return subprocess.run(command, check=False).returncode
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with subprocess.Popen(
+            command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        ) as process:
+            return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(
@@ -115,7 +132,7 @@ def _collect(
             if on_line:
                 on_line(line.rstrip("\n"))
     except OSError as problem:
-        raise disk_full(problem, log) from problem
+        raise host_problem(problem, log) from problem
     finally:
         if sink:
             sink.close()
@@ -146,10 +163,13 @@ def _failure(
 FREE_SPACE = "make room ('cma-harness cache prune' drops old entries), or set CMA_HARNESS_CACHE"
 
 
-def disk_full(problem: OSError, path: Path | None) -> OSError | DiskFull:
-    """Return a `DiskFull` if that is what the problem is, else the problem itself."""
-    if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return problem
-    return DiskFull(
-        "no space left on the disk", where=str(path or problem.filename), next_step=FREE_SPACE
+def host_problem(problem: OSError, path: Path | None) -> HostError:
+    """Return what the host refused as an error that says what to do."""
+    where = str(problem.filename or path or "")
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("no space left on the disk", where=where, next_step=FREE_SPACE)
+    return HostError(
+        problem.strerror or str(problem),
+        where=where,
+        next_step="look at that path: what it is, and whether you may write there",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -17,9 +17,11 @@ from harness.module_run import Outcome
 from harness.progress import Progress
 from harness.report import html, junit
 from harness.results.record import AreaRecord, CaseRecord, CellRecord, Recorder
+from harness.text import printable
 from harness.verdict import Verdict
 
 JUNIT_FILE, HTML_FILE = "junit.xml", "report.html"
+_HERE = Path(__file__).resolve().parent
 _SEED = 1  # QEMU's own random numbers
 
 
@@ -28,7 +30,7 @@ class CaseEnded(Exception):
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        super().__init__(f"{outcome.verdict}: {outcome.message}")
+        super().__init__(printable(f"{outcome.verdict}: {outcome.message}"))
 
 
 @dataclass(slots=True)
@@ -95,9 +97,18 @@ class Session:
             return Outcome(error.verdict, self.live.explain_error(error))
         if isinstance(error, HarnessError):
             return Outcome(error.verdict, str(error))
-        if isinstance(error, AssertionError | pytest.fail.Exception):
+        told = isinstance(error, AssertionError | pytest.fail.Exception)
+        if told and not _raised_by_harness(error):
             return Outcome(Verdict.FAIL, f"{error}")
         return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _raised_by_harness(error: BaseException) -> bool:
+    """Whether an assertion that failed is one of ours, which says nothing of the kernel."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_HERE)
 
 
 def planned(node_id: str) -> CaseRecord:

@@ -10,7 +10,7 @@ from harness.cma.shell import Shell
 from harness.errors import GuestError
 
 PAGE = 4096
-# One command for all of it: the paths differ by version (cma/cma-NAME in 5.10, cma/NAME from 5.11,
+# One command for all of it: the paths differ by version (cma/cma-NAME before 6.1, cma/NAME since,
 # ranges/N/ below it from 6.15), so files are found, not named. `grep -H` prints "path:value".
 SURVEY = (
     "cd /sys/kernel/debug/cma 2>/dev/null && find . -type f "

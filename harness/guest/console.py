@@ -18,7 +18,7 @@ from pathlib import Path
 from socket import socket
 from typing import NoReturn
 
-from harness.errors import GuestDied, GuestError, GuestTimeout, KernelFaulted
+from harness.errors import GuestDied, GuestError, GuestTimeout, KernelFaulted, UsageError
 from harness.faults import FAULT_PATTERN, Fault, extract
 from harness.guest import marks, terminal, transfer
 from harness.guest.command import Completed
@@ -143,32 +143,6 @@ class Console:
         self._at = len(self._data)
         return text
 
-    def lines(self, timeout: float) -> Iterator[bytes]:
-        """Give and consume whole lines, without their ends, each within `timeout` seconds.
-
-        Lines of faults are given too, for the parser to judge, and faults stay untaken. After one
-        that the kernel does not survive, the rest of it is given and KernelFaulted raised; else
-        this ends with GuestTimeout or GuestDied, or when the caller stops asking.
-        """
-        deadline, looked = time.monotonic() + timeout, self._judged
-        fatal: tuple[Fault, ...] = ()
-        while True:
-            end = self._data.find(b"\n", self._at)
-            if end >= 0:
-                line = bytes(self._data[self._at : end]).rstrip(b"\r")
-                self._at = end + 1
-                deadline = time.monotonic() + timeout
-                yield line
-            elif fatal:
-                self._judged = self._scanned = len(self._data)
-                raise self._faulted(fatal)
-            elif found := FAULT_PATTERN.search(self._data, looked):
-                fatal = tuple(fault for fault in self._collect(found.start()) if fault.terminal)
-                looked = len(self._data)
-            else:
-                looked = max(looked, self._line_start(len(self._data)))
-                self._more(deadline, "waiting for a line", timeout)
-
     def run(self, command: str, timeout: float) -> Completed:
         """Run a sh command, alone (no state is kept between commands) and without input.
 
@@ -193,13 +167,13 @@ class Console:
         """
         script = f"sh -c {shlex.quote(command)} </dev/null 2>&1"
         if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", script):
-            raise GuestError(
+            raise UsageError(
                 "a control character in a command is for the terminal, not for the shell",
                 where=repr(command),
                 next_step="spell it in printf's octal",
             )
         if max(len(line.encode()) for line in script.split("\n")) > _LINE_LIMIT:
-            raise GuestError(
+            raise UsageError(
                 f"a line of a console command is limited to {_LINE_LIMIT} bytes",
                 next_step="break the command into lines, or put a script and run that",
             )
@@ -335,11 +309,23 @@ class Console:
 
     def _scan(self, end: int) -> re.Match[bytes] | None:
         """Find the first fault nobody was told of that starts before `end`."""
-        found = FAULT_PATTERN.search(self._data, self._scanned, end)
-        if not found:
-            # The last line may still grow into a fault's first.
-            self._scanned = max(self._scanned, self._line_start(end))
-        return found
+        for found in FAULT_PATTERN.finditer(self._data, self._scanned, end):
+            if self._by_kernel(found.start()):
+                return found
+        # The last line may still grow into a fault's first.
+        self._scanned = max(self._scanned, self._line_start(end))
+        return None
+
+    def _by_kernel(self, start: int) -> bool:
+        """Whether the line of a fault is the kernel's own.
+
+        While commands run, programs end lines with a bare newline (see marks): a `dmesg` that
+        repeats an old fault is no new one. A line that is still coming is not judged yet.
+        """
+        newline = self._data.find(b"\n", start)
+        if not self._plain or (newline < 0 and self._stream.ended):
+            return True
+        return newline > 0 and self._data[newline - 1 : newline] == b"\r"
 
     def _watch(self, end: int) -> None:
         """Raise KernelFaulted for a fault before `end`, or note it where it is provoked."""
@@ -358,7 +344,7 @@ class Console:
 
     def _judge(self) -> tuple[Fault, ...]:
         """Read on to the end of the report that is coming, and take all faults up to there."""
-        first = FAULT_PATTERN.search(self._data, self._scanned)
+        first = self._scan(len(self._data))
         assert first
         faults = self._collect(first.start())
         self._judged = self._scanned = len(self._data)

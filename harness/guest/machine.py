@@ -94,7 +94,7 @@ class Qmp:
                 f"QEMU did not answer {command!r} within {timeout:g} s", where="QMP"
             ) from error
         except ExecuteError as error:
-            raise GuestError(f"QEMU refused {command!r}: {error}", where="QMP") from error
+            raise HostError(f"QEMU refused {command!r}: {error}", where="QMP") from error
         except (QMPError, OSError, EOFError) as error:
             raise GuestDied(f"QEMU is gone; {command!r} got no answer", where="QMP") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.cache import Cache
 from harness.config import Kernel
-from harness.errors import BuildFailed, UsageError
+from harness.errors import BuildFailed, MissingTool, UsageError
 from harness.kernel import kconfig
 from harness.kernel.source import Source
 from harness.process import find, run
@@ -80,7 +80,14 @@ def toolchain() -> Toolchain:
             next_step="unset ARCH",
         )
     prefix = os.environ.get("CROSS_COMPILE", "arm-linux-gnueabihf-")
-    compiler = find(f"{prefix}gcc").resolve()
+    try:
+        compiler = find(f"{prefix}gcc").resolve()
+    except MissingTool as error:
+        raise MissingTool(
+            error.what,
+            where=f"CROSS_COMPILE={prefix}",
+            next_step=f"set CROSS_COMPILE to a compiler that is there, or: {error.next_step}",
+        ) from error
     status = compiler.stat()
     return Toolchain(prefix, f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}")
 
@@ -184,16 +191,29 @@ class _Tuxmake:
                 *targets,
             ],
             cwd=self.source.tree,
-            env=ccache_environment(self.cache),
+            env=build_environment(self.cache),
             log=self.log,
             on_line=count,
             error=BuildFailed,
         )
 
 
-def ccache_environment(cache: Cache) -> Mapping[str, str]:
-    """Return where ccache keeps its files: the user's own CCACHE_DIR, or ours."""
+# What a caller's environment must not add to a build behind the cache key's back; make's own
+# variables are there when the harness runs below `make test-arm`.
+_NOT_INHERITED = (
+    *("KBUILD_OUTPUT", "O", "M", "V", "W", "C", "KCONFIG_ALLCONFIG", "INSTALL_MOD_PATH"),
+    *("KCFLAGS", "KAFLAGS", "KCPPFLAGS", "HOSTCFLAGS", "HOSTLDFLAGS", "LOCALVERSION", "CFLAGS"),
+    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS"),
+)
+
+
+def build_environment(cache: Cache) -> Mapping[str, str | None]:
+    """Return what a build's environment changes: ccache's files, and nothing that is not keyed.
+
+    ccache keeps its files in the user's own CCACHE_DIR, or in our cache.
+    """
     return {
+        **dict.fromkeys(_NOT_INHERITED),
         "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(cache.root / "ccache")),
         "CCACHE_MAXSIZE": os.environ.get("CCACHE_MAXSIZE", "5G"),
     }

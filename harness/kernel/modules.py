@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from harness.cache import Cache, digest_tree
 from harness.errors import BuildFailed
-from harness.kernel.build import BuiltKernel, ccache_environment
+from harness.kernel.build import BuiltKernel, build_environment
 from harness.kernel.kunit_elf import Suite, read_suites
 from harness.process import run
 from harness.progress import Progress
@@ -70,7 +70,7 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
                 f"KCFLAGS=-ffile-prefix-map={directory}=kmod",  # in WARN()s and debug information
                 *("ARCH=arm", f"CROSS_COMPILE={prefix}", f"CC=ccache {prefix}gcc", "modules"),
             ],
-            env=ccache_environment(cache),
+            env=build_environment(cache),
             error=BuildFailed,
         )
         for module in directory.glob("*/*.ko"):

@@ -68,7 +68,13 @@ def _debian(name: str, cache: Cache, progress: Progress) -> tuple[Source, bool]:
 
 
 def _user_tree(tree: Path) -> Source:
-    for left in (".config", "include/config"):
+    if re.search(r"[\s:]", str(tree)):
+        raise ConfigError(
+            "kbuild cannot build a tree with a space or a colon in its path",
+            where=str(tree),
+            next_step="move it, or link to it from a path without (and give the target's copy)",
+        )
+    for left in (".config", "include/config", "arch/arm/include/generated"):
         if (tree / left).exists():
             raise ConfigError(
                 f"the tree was built in place ({left} exists), so kbuild refuses to build it apart",

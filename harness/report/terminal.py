@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.results.record import CaseRecord, RunRecord
+from harness.text import printable
 from harness.verdict import Verdict
 
 _STYLE = {Verdict.PASS: "green", Verdict.SKIP: "yellow", Verdict.XFAIL: "yellow"}
@@ -33,9 +34,9 @@ def show_cases(cases: Iterable[CaseRecord], console: Console, *, every_case: boo
     """Print a line for each case, and below it what it said."""
     for case in cases:
         if every_case or not case.verdict.good:
-            line = f"[{style(case.verdict)}]{case.verdict:<8}[/]{escape(case.id)}"
+            line = f"[{style(case.verdict)}]{case.verdict:<8}[/]{escape(printable(case.id))}"
             console.print(line, highlight=False, soft_wrap=True)
-            for text in case.message.strip().splitlines():
+            for text in printable(case.message).strip().splitlines():
                 console.print(f"         {escape(text)}", highlight=False, soft_wrap=True)
 
 

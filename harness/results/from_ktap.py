@@ -27,6 +27,7 @@ def message(case: ktap.Case) -> str:
     told = [case.message, *case.problems]
     if not case.verdict.good:
         told += case.diagnostics
+        told += [f"{part.name}: {message(part)}" for part in case.cases if not part.verdict.good]
     return "\n".join(text for text in dict.fromkeys(told) if text)
 
 

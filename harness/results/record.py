@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import ConfigError, UsageError
-from harness.process import disk_full
+from harness.process import host_problem
 from harness.verdict import Verdict
 
 SCHEMA = 1
@@ -125,7 +125,9 @@ def read(path: Path) -> RunRecord:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
-            f"not a run record of schema {SCHEMA}: {first['loc']}: {first['msg']}", where=str(file)
+            f"not a run record of schema {SCHEMA}: {first['msg']} {list(first['loc']) or ''}",
+            where=str(file),
+            next_step="it was cut short or is another version's; look at the file, or run again",
         ) from error
 
 
@@ -135,7 +137,7 @@ def new_directory(runs: Path) -> Path:
     try:
         place.mkdir(parents=True)
     except OSError as problem:
-        raise disk_full(problem, place) from problem
+        raise host_problem(problem, place) from problem
     return place
 
 
@@ -155,7 +157,7 @@ class Recorder:
             if directory is None:
                 _point(runs / "latest", place.name)
         except OSError as problem:
-            raise disk_full(problem, place) from problem
+            raise host_problem(problem, place) from problem
         recorder = cls(place, RunRecord(id=place.name, started=now(), command=command))
         recorder.update()
         return recorder
@@ -188,7 +190,7 @@ class Recorder:
         try:
             write_whole(self.directory / RUN_FILE, text + "\n")
         except OSError as problem:
-            raise disk_full(problem, self.directory) from problem
+            raise host_problem(problem, self.directory) from problem
 
 
 def write_whole(path: Path, text: str) -> None:

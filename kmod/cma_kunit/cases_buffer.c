@@ -203,7 +203,11 @@ void zeroed_after_dirty(struct kunit *test)
 	metric(test, "init_on_alloc", want_init_on_alloc(GFP_KERNEL), "bool");
 }
 
-/* No attribute takes a buffer out of its area, or keeps its pages after it is freed. */
+/*
+ * No attribute takes a buffer out of an area that has room, or keeps its pages after it is freed.
+ * (One page of the default area, and any buffer when the area is full, may come from elsewhere
+ * with DMA_ATTR_NO_KERNEL_MAPPING: dma_direct_alloc() then calls __dma_direct_alloc_pages(), 6.12.)
+ */
 void attributes_keep_the_area(struct kunit *test)
 {
 	static const unsigned long attrs[] = {

@@ -66,7 +66,7 @@ int cma_test_acquire(struct cma_test *ct, struct cma_test_buffer *buf, size_t al
 	    PAGE_ALIGN(buf->allocated) < buf->allocated)
 		return -ENOSPC;
 
-	/* ARM's dma_alloc looks at the GFP flag only, dma-direct at the attribute too. */
+	/* ARM's own dma_alloc looks at the GFP flag only; dma-direct (ARM: 6.0) at both. */
 	if (buf->attrs & CMA_TEST_ATTR_NO_WARN)
 		gfp |= __GFP_NOWARN;
 	buf->dma_attrs = dma_attrs_of(buf->attrs);
@@ -85,15 +85,19 @@ int cma_test_acquire(struct cma_test *ct, struct cma_test_buffer *buf, size_t al
 	return 0;
 }
 
-/* Reserve a handle: not zero, and not that of a live buffer even after 2^32 allocations. */
+/*
+ * Reserve a handle: not zero, not that of a live buffer, and small enough for mmap(), whose offset
+ * is the handle times the page size and must stay below 4 GiB here (file_mmap_ok()).
+ */
 u32 cma_test_next_handle(struct cma_test *ct)
 {
 	u32 handle;
 
 	mutex_lock(&ct->lock);
 	do {
-		handle = ++ct->last_handle;
-	} while (!handle || cma_test_find(ct, handle));
+		ct->last_handle = ct->last_handle % CMA_TEST_HANDLES + 1;
+		handle = ct->last_handle;
+	} while (cma_test_find(ct, handle));
 	mutex_unlock(&ct->lock);
 	return handle;
 }

@@ -22,6 +22,7 @@
  */
 struct cma_test {
 	struct miscdevice misc;
+	bool registered;
 	struct device *dev;
 	/* Guards all that follows, and keeps a buffer that was found alive. */
 	struct mutex lock;

@@ -2,7 +2,7 @@
 /*
  * What user space may ask of /dev/cma_test and /dev/cma_test-AREA.
  *
- * Each device allocates with the DMA API from one CMA area: /dev/cma_test from the default area,
+ * Each device allocates with the DMA API, which takes the pages from one CMA area: /dev/cma_test from the default area,
  * /dev/cma_test-AREA from the reserved-memory node AREA (with its unit address) which a node
  *
  *	cma-test { compatible = "cma-harness,cma-test"; memory-region = <&area>; };
@@ -40,10 +40,18 @@
 
 /* Attributes of an allocation; bits of our own, because the kernel's DMA_ATTR_* are no ABI. */
 #define CMA_TEST_ATTR_WRITE_COMBINE	0x1	/* DMA_ATTR_WRITE_COMBINE */
-#define CMA_TEST_ATTR_NO_KERNEL_MAPPING	0x2	/* DMA_ATTR_NO_KERNEL_MAPPING */
+#define CMA_TEST_ATTR_NO_KERNEL_MAPPING	0x2	/* DMA_ATTR_NO_KERNEL_MAPPING; see below */
 #define CMA_TEST_ATTR_FORCE_CONTIGUOUS	0x4	/* DMA_ATTR_FORCE_CONTIGUOUS */
 #define CMA_TEST_ATTR_NO_WARN		0x8	/* DMA_ATTR_NO_WARN and __GFP_NOWARN */
 #define CMA_TEST_ATTR_ALL		0xf
+
+/*
+ * With NO_KERNEL_MAPPING dma-direct may go elsewhere than the area: for one page of the default
+ * area, and for any size when the area is full. Such a buffer is not zeroed (6.12).
+ */
+
+/* Handles are 1 to this, used in turn: an mmap() offset is below 4 GiB on 32-bit ARM. */
+#define CMA_TEST_HANDLES	0xfffff
 
 /* How the allocator may wait. ARM serves NOWAIT from the atomic pool, never from CMA itself. */
 #define CMA_TEST_GFP_KERNEL	0

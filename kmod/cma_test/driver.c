@@ -75,7 +75,8 @@ static void cma_test_unregister(void *data)
 {
 	struct cma_test *ct = data;
 
-	misc_deregister(&ct->misc);
+	if (ct->registered)
+		misc_deregister(&ct->misc);
 	cma_test_release_all(ct);
 	mutex_destroy(&ct->lock);
 }
@@ -104,11 +105,17 @@ static int cma_test_probe(struct platform_device *pdev)
 	if (IS_ERR(ct->misc.name))
 		return PTR_ERR(ct->misc.name);
 
+	/* Before anybody can open it: afterwards nothing may fail any more. */
+	ret = devm_add_action_or_reset(dev, cma_test_unregister, ct);
+	if (ret)
+		return ret;
 	ret = misc_register(&ct->misc);
 	if (ret)
 		return ret;
+	ct->registered = true;
+	platform_set_drvdata(pdev, ct);
 	dev_info(ct->misc.this_device, "registered.\n");
-	return devm_add_action_or_reset(dev, cma_test_unregister, ct);
+	return 0;
 }
 
 static const struct of_device_id cma_test_of_match[] = {
@@ -137,10 +144,15 @@ static int __init cma_test_init(void)
 		return ret;
 	default_device = platform_device_register_simple(DRIVER_NAME, PLATFORM_DEVID_NONE, NULL, 0);
 	if (IS_ERR(default_device)) {
-		platform_driver_unregister(&cma_test_driver);
-		return PTR_ERR(default_device);
+		ret = PTR_ERR(default_device);
+	} else if (!platform_get_drvdata(default_device)) {
+		/* Its probe failed, which registering does not tell. */
+		platform_device_unregister(default_device);
+		ret = -ENODEV;
 	}
-	return 0;
+	if (ret)
+		platform_driver_unregister(&cma_test_driver);
+	return ret;
 }
 module_init(cma_test_init);
 

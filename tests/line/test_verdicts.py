@@ -23,12 +23,14 @@ def test_a_case_that_fails(run):
         "passes": Verdict.PASS,
         "fails": Verdict.FAIL,
         "skips": Verdict.SKIP,
+        "unload": Verdict.PASS,
     }
     assert "Expected 2 + 2 == 5" in line.cases["fails"].message
     assert line.cases["skips"].message
     junit = ElementTree.parse(line.directory / "junit.xml").getroot()
     counted = {name: int(junit.attrib[name]) for name in ("tests", "failures", "skipped")}
-    assert counted == {"tests": 4, "failures": 1, "skipped": 1}  # with the layout's own
+    # With the layout's own case and the module's end.
+    assert counted == {"tests": 5, "failures": 1, "skipped": 1}
 
 
 def test_a_module_that_oopses_is_a_crash_symbolised(run):
@@ -38,6 +40,7 @@ def test_a_module_that_oopses_is_a_crash_symbolised(run):
         "passes": Verdict.PASS,
         "dereferences_null": Verdict.CRASH,
         "comes_after": Verdict.LOST,
+        "unload": Verdict.LOST,
     }
     message = line.cases["dereferences_null"].message
     assert "in inner_read (broken_oops.c:15) of broken_oops.ko" in message
@@ -63,6 +66,24 @@ def test_a_warning_is_a_crash_of_the_case_it_came_in(run):
     assert "kmod/broken/broken_warn.c:20" in line.cases["warns"].message
 
 
+def test_what_belongs_to_no_case_is_the_end_of_its_module(run):
+    line = run("test", BROKEN, "-k", "broken_exit")
+    assert line.status == 1, line.output
+    assert line.verdicts == {"passes": Verdict.PASS, "unload": Verdict.CRASH}
+    assert "warns_at_the_end" in line.cases["unload"].message
+    assert "kmod/broken/broken_exit.c:" in line.cases["unload"].message
+
+
+def test_two_cases_of_one_name_have_a_verdict_each(run):
+    line = run("test", BROKEN, "-k", "broken_twins")
+    assert line.status == 1, line.output
+    assert line.verdicts == {
+        "twin": Verdict.PASS,
+        "twin#2": Verdict.FAIL,
+        "unload": Verdict.PASS,
+    }
+
+
 def test_a_case_that_hangs_times_out_and_the_rest_is_lost(run):
     line = run("test", BROKEN, "-k", "broken_hang", "--case-timeout=4")
     assert line.status == 1, line.output
@@ -70,6 +91,7 @@ def test_a_case_that_hangs_times_out_and_the_rest_is_lost(run):
         "passes": Verdict.PASS,
         "never_ends": Verdict.TIMEOUT,
         "comes_after": Verdict.LOST,
+        "unload": Verdict.LOST,
     }
     assert "did not end within 4 s" in line.cases["never_ends"].message
 
@@ -81,6 +103,7 @@ def test_a_guest_that_reboots_is_told_as_such(run):
         "passes": Verdict.PASS,
         "restarts": Verdict.LOST,
         "comes_after": Verdict.LOST,
+        "unload": Verdict.LOST,
     }
     assert "the guest rebooted" in line.cases["restarts"].message
 
@@ -170,9 +193,21 @@ def test_a_guest_that_does_not_boot_is_asked_once(run):
 def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
     mine = tmp_path / "test_mine.py"
     mine.write_text(
+        "import pytest\n"
+        "CRASH = 'echo c > /proc/sysrq-trigger'\n"
+        "WARN = 'insmod /lib/cma/broken_warn.ko'\n"
         "def test_lies(guest):\n    assert guest.run('uname -m').output == 'x86_64\\n'\n"
-        "def test_oops(guest):\n    guest.run('echo c > /proc/sysrq-trigger', 20)\n"
+        "def test_oops(guest):\n    guest.run(CRASH, 20)\n"
         "def test_after(guest):\n    assert guest.run('true').status == 0\n"
+        "@pytest.mark.xfail(reason='known')\n"
+        "def test_known(guest):\n    assert guest.run('false').status == 0\n"
+        "@pytest.mark.xfail(reason='known')\n"
+        "def test_known_but_oopses(guest):\n    guest.run(CRASH, 20)\n"
+        "def test_skips_over_a_warning(guest):\n"
+        "    guest.console.send(f'\\n{WARN} &\\n'.encode())\n"
+        "    while b'end trace' not in guest.console.read(5):\n        pass\n"
+        "    pytest.skip('nothing to see')\n"
+        "def test_last(guest):\n    assert guest.run('true').status == 0\n"
     )
     line = run("test", str(mine))
     assert line.status == 1, line.output
@@ -180,15 +215,51 @@ def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
         "test_lies": Verdict.FAIL,
         "test_oops": Verdict.CRASH,
         "test_after": Verdict.PASS,
+        "test_known": Verdict.XFAIL,
+        "test_known_but_oopses": Verdict.CRASH,
+        "test_skips_over_a_warning": Verdict.CRASH,
+        "test_last": Verdict.PASS,
     }
     assert "armv7l" in line.cases["test_lies"].message
     assert "sysrq triggered crash" in line.cases["test_oops"].message.lower()
 
 
-@pytest.mark.parametrize("workers", ["2"])
-def test_workers_have_a_guest_each_and_one_record(run, workers):
-    line = run("test", BROKEN, "-k", "broken_fail or broken_warn", "-n", workers)
+def test_the_last_failed_can_become_green(run, tmp_path):
+    mine = tmp_path / "test_mine.py"
+    for expected, arguments, status in (("no", (), 1), ("armv7l", ("--lf",), 0)):
+        mine.write_text(
+            f"def test_a(guest):\n    assert guest.run('uname -m').output.strip() == '{expected}'\n"
+            "def test_b(guest):\n    assert guest.run('true').status == 0\n"
+        )
+        line = run("test", *arguments, "-o", f"cache_dir={tmp_path}/pytest", str(mine))
+        assert line.status == status, line.output
+    assert line.verdicts == {"test_a": Verdict.PASS}
+
+
+def test_a_file_that_does_not_import_is_a_usage_error(run, tmp_path):
+    mine = tmp_path / "test_mine.py"
+    mine.write_text("def test_a(:\n")
+    line = run("test", str(mine))
+    assert line.status == 2, line.output
+    assert "SyntaxError" in line.output
+    assert "INTERNALERROR" not in line.output
+
+
+def test_sigterm_keeps_what_is_finished(start):
+    line = start("test", BROKEN, "-k", "broken_hang", "--case-timeout=200")
+    wait_until(
+        lambda: (line.directory / "run.json").exists() and line.verdicts.get("passes") == "PASS"
+    )
+    line.process.terminate()
+    line.wait(60)
+    assert line.status == 130, line.output
+    assert line.record.ended is not None
+    assert (line.directory / "junit.xml").exists()
+
+
+def test_workers_have_a_guest_each_and_one_record(run):
+    line = run("test", BROKEN, "kmod/cma_kunit", "-k", "broken_fail or largest", "-n", "2")
     assert line.status == 1, line.output
     assert line.verdicts["fails"] is Verdict.FAIL
-    assert line.verdicts["warns"] is Verdict.CRASH
-    assert len(line.record.cells[0].cases) == 7
+    assert line.verdicts["largest_buffer"] in (Verdict.PASS, Verdict.SKIP)
+    assert len(line.record.cells[0].boots) == 2

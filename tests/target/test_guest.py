@@ -133,7 +133,7 @@ def test_used_is_what_sysfs_counts_and_the_bitmap_holds(guest: Guest, helper: He
     helper.read_oldest()
     text = guest.run("cd /sys/kernel/mm/cma && grep -H . */*_success").output
     if "release_pages_success" not in text:
-        pytest.skip("this kernel has no release_pages_success (before 6.10)")
+        pytest.skip("this kernel has no release_pages_success (before 6.9)")
     for area in survey(guest.console).areas:
         success = counter(text, area.name, "alloc_pages_success")
         assert area.used == success - counter(text, area.name, "release_pages_success")

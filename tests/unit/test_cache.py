@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness.cache import Cache
-from harness.errors import DiskFull
+from harness.errors import DiskFull, HostError
 
 
 def test_an_entry_is_made_once_and_then_found(tmp_path):
@@ -54,12 +54,13 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
     assert list((tmp_path / "thing").iterdir()) == []
 
 
-def test_other_errors_of_the_host_stay_what_they_are(tmp_path):
+def test_what_else_the_host_refuses_is_told(tmp_path):
     def build(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    with pytest.raises(PermissionError):
+    with pytest.raises(HostError, match="Permission denied") as caught:
         Cache(tmp_path).make("thing", {}, build)
+    assert caught.value.exit_code == 3
 
 
 def test_a_key_is_the_same_in_every_process():
