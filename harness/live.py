@@ -147,9 +147,9 @@ class LiveCell(Closing):
             self._guest = None
 
     def close(self) -> None:
-        """Power the guest off and let go of the symbols."""
+        """Power the guest off, or end it in the middle of a module, and let go of the symbols."""
         if self._active is not None:
-            self.module_end(self._active, _DRAIN_SECONDS)
+            self.discard()
         if self._guest is not None:
             self._guest.power_off()
             self._guest = None

@@ -222,6 +222,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if isinstance(item, CaseItem) and last[item.module] is item:
             items.append(_module_item(item))
     session.items = items
+    session.testscollected = len(items)
     session.config.stash[_SESSION].plan(item.nodeid for item in items)
 
 
