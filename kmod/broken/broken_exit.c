@@ -24,6 +24,7 @@ static struct kunit_suite broken_exit_suite = {
 	.suite_exit = warns_at_the_end,
 	.test_cases = broken_exit_cases,
 };
+
 kunit_test_suite(broken_exit_suite);
 
 MODULE_DESCRIPTION("Broken on purpose: warns when its cases are over");

@@ -21,6 +21,7 @@ static struct kunit_suite broken_twins_suite = {
 	.name = "broken_twins",
 	.test_cases = broken_twins_cases,
 };
+
 kunit_test_suite(broken_twins_suite);
 
 MODULE_DESCRIPTION("Broken on purpose: the second of two cases of one name fails");

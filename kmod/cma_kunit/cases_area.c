@@ -281,7 +281,7 @@ void free_counter_follows(struct kunit *test)
 	long full, empty;
 
 	if (pages <= slack)
-		kunit_skip(test, "the area is too small to tell its pages from the counter's slack");
+		kunit_skip(test, "the area is too small for the slack of the counter");
 
 	whole = buffer_get(test, pages << PAGE_SHIFT);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, whole);

@@ -2,8 +2,9 @@
 /*
  * What user space may ask of /dev/cma_test and /dev/cma_test-AREA.
  *
- * Each device allocates with the DMA API, which takes the pages from one CMA area: /dev/cma_test from the default area,
- * /dev/cma_test-AREA from the reserved-memory node AREA (with its unit address) which a node
+ * Each device allocates with the DMA API, which takes the pages from one CMA area: /dev/cma_test
+ * from the default area, /dev/cma_test-AREA from the reserved-memory node AREA (with its unit
+ * address) which a node
  *
  *	cma-test { compatible = "cma-harness,cma-test"; memory-region = <&area>; };
  *
