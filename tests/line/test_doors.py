@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,10 +174,8 @@ def test_ssh_runs_a_command_and_ends_with_its_status(run):
     assert line.status == 7
 
 
-def test_a_person_drives_songs_device_over_the_console(tmp_path):
-    child = pexpect.spawn(
-        COMMAND[0], [*COMMAND[1:], "console"], cwd=REPOSITORY, timeout=60, encoding="utf-8"
-    )
+def test_a_person_drives_songs_device_over_the_console():
+    child = person("console")
     child.expect("Ctrl-] leaves")
     for typed, answer in (
         ("insmod /lib/cma/cma_test.ko", "registered"),
@@ -197,6 +196,45 @@ def test_a_person_drives_songs_device_over_the_console(tmp_path):
     child.close()
     assert child.exitstatus == 0
     assert "Identifier removed" in transcript.read_text()
+
+
+def person(*arguments: str) -> pexpect.spawn:
+    """Start a command on a terminal of its own."""
+    return pexpect.spawn(
+        COMMAND[0], [*COMMAND[1:], *arguments], cwd=REPOSITORY, timeout=60, encoding="utf-8"
+    )
+
+
+def test_a_person_has_a_shell_over_ssh():
+    child = person("ssh")
+    child.expect("Ctrl-] leaves")
+    child.expect("# ")
+    child.sendline("tty; uname -m")
+    child.expect("/dev/pts/(.|\n)*armv7l")
+    child.sendline("exit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.skipif(not shutil.which("gdb-multiarch"), reason="gdb-multiarch is not installed")
+def test_gdb_knows_the_kernel_and_ctrl_c_is_its_own():
+    child = person("gdb")
+    child.expect(r"\(gdb\) ")
+    child.sendline("print cma_areas[0].name")
+    child.expect('"linux,cma"')
+    child.expect(r"\(gdb\) ")
+    child.sendline("continue")
+    child.expect("Continuing")
+    child.sendintr()
+    child.expect("SIGINT")
+    child.expect(r"\(gdb\) ")
+    child.sendline("kill")
+    child.sendline("y")
+    child.sendline("quit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def test_a_saved_console_log_reads_as_the_run_did(run):
