@@ -95,6 +95,17 @@ def test_a_size_that_does_not_fit_its_cells_is_refused():
         tree.cells(1 << 32, 1)
 
 
+def test_a_coherent_root_is_made_what_7_2_has(tmp_path):
+    layout = load_layout("default")
+    newer = merged(tmp_path, layout, extra="dma-coherent;")
+    assert newer.hasprop(0, "dma-coherent")
+    changed = libfdt.Fdt(tree.without_coherency(bytes(newer.as_bytearray())))
+    assert not changed.hasprop(0, "dma-coherent")
+    tree.check(changed, layout)
+    older = bytes(merged(tmp_path, layout).as_bytearray())
+    assert tree.without_coherency(older) == older
+
+
 def test_a_board_says_what_it_has():
     board: Board = load_board("virt")
     assert board.has("net")
