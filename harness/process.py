@@ -28,10 +28,9 @@ _NO_SPACE = os.strerror(errno.ENOSPC)
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A program that ended with status 0: its standard output and error, as one text."""
+    """A program that ended well: its standard output and error, as one text."""
 
     output: str
-    status: int = 0
 
 
 def find(tool: str) -> Path:
