@@ -2,11 +2,12 @@
 # installed (as root or with sudo) or named with the command to type.
 
 KERNEL ?= 6.12
+VARIANT ?= plain
 BOARD ?= virt
 LAYOUT ?= default
 ARGS ?=
 
-CELL = --kernel $(KERNEL) --board $(BOARD) --layout $(LAYOUT)
+CELL = --kernel $(KERNEL) --variant $(VARIANT) --board $(BOARD) --layout $(LAYOUT)
 BIN = .venv/bin
 READY = .venv/.ready
 

@@ -34,13 +34,15 @@ class Cell:
     @property
     def name(self) -> str:
         """A name for people, file names and JUnit: 6.12-virt-default."""
-        parts = (self.kernel.name, self.board.name, self.layout.name)
-        return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in parts)
+        parts = (self.kernel.label, self.board.name, self.layout.name)
+        return "-".join(re.sub(r"[^A-Za-z0-9._+-]+", "_", part) for part in parts)
 
 
-def load(kernel: str, board: str, layout: str) -> Cell:
+def load(kernel: str, board: str, layout: str, variant: str = config.PLAIN) -> Cell:
     """Return the cell of those names; raise `UsageError` or `ConfigError`."""
-    return Cell(config.load_kernel(kernel), config.load_board(board), config.load_layout(layout))
+    return Cell(
+        config.load_kernel(kernel, variant), config.load_board(board), config.load_layout(layout)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,12 @@ class Prepared:
             cpus=board.cpus,
             dtb=self.tree.blob,
             initrd=self.image.archive,
-            cmdline=f"console={board.console} {_CMDLINE} {append}".rstrip(),
+            cmdline=" ".join(
+                filter(
+                    None,
+                    (f"console={board.console}", _CMDLINE, self.cell.layout.cmdline, append),
+                )
+            ),
             serial_index=board.serial,
             network=board.has("net"),
             seed=1,

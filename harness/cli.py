@@ -15,6 +15,7 @@ from rich.console import Console
 
 from harness import cell, host, ktap
 from harness.cache import Cache
+from harness.config import PLAIN
 from harness.errors import HarnessError, UsageError
 from harness.guest.terminal import require
 from harness.live import LiveCell
@@ -36,6 +37,7 @@ cache_app = typer.Typer(no_args_is_help=True, help="Show or shrink the cache.")
 app.add_typer(cache_app, name="cache")
 
 KernelOption = Annotated[str, typer.Option(help="A name of kernels.toml, or a kernel tree.")]
+VariantOption = Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")]
 BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
 LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]
 AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
@@ -103,6 +105,7 @@ def doctor(as_json: JsonOption = False, install: bool = False) -> None:
 @app.command()
 def build(
     kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
@@ -112,7 +115,7 @@ def build(
 
     Example: cma-harness build --kernel ~/linux --layout two-areas
     """
-    chosen = cell.load(kernel, board, layout)
+    chosen = cell.load(kernel, board, layout, variant)
     prepared = cell.prepare(chosen, *_ground(), refresh=refresh)
     facts = {
         "cell": chosen.name,
@@ -135,6 +138,7 @@ def build(
 def run_tests(
     context: typer.Context,
     kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
@@ -143,7 +147,10 @@ def run_tests(
 
     Example: cma-harness test --layout two-areas -k private -x
     """
-    chosen = [f"--kernel={kernel}", f"--board={board}", f"--layout={layout}", f"--append={append}"]
+    chosen = [
+        *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
+        f"--append={append}",
+    ]
     code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))
 
@@ -151,6 +158,7 @@ def run_tests(
 @app.command()
 def console(
     kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
@@ -160,7 +168,7 @@ def console(
     Example: cma-harness console --layout two-areas
     """
     require()
-    with _live(kernel, board, layout, append) as live:
+    with _live(kernel, variant, board, layout, append) as live:
         guest = live.guest()
         print(_WELCOME)
         guest.console.interact(live.directory / _TRANSCRIPT)
@@ -171,6 +179,7 @@ def console(
 def ssh(
     command: Annotated[list[str] | None, typer.Argument(help="Run this, else a shell.")] = None,
     kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
@@ -183,7 +192,7 @@ def ssh(
     """
     if not command:
         require()
-    with _live(kernel, board, layout, append) as live:
+    with _live(kernel, variant, board, layout, append) as live:
         guest = live.guest()
         if command:
             done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
@@ -198,6 +207,7 @@ def ssh(
 @app.command()
 def gdb(
     kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
     board: BoardOption = _BOARD,
     layout: LayoutOption = _LAYOUT,
     append: AppendOption = "",
@@ -207,7 +217,7 @@ def gdb(
     Example: cma-harness gdb --layout two-areas
     """
     find("gdb-multiarch")
-    with _live(kernel, board, layout, append, gdb=True) as live:
+    with _live(kernel, variant, board, layout, append, gdb=True) as live:
         machine = live.guest().machine
         vmlinux = live.prepared.kernel.vmlinux
         print(f"console: {live.directory}/console.log")
@@ -299,9 +309,11 @@ def _ground() -> tuple[Cache, Progress]:
     return Cache(on_wait=progress.say), progress
 
 
-def _live(kernel: str, board: str, layout: str, append: str, *, gdb: bool = False) -> LiveCell:
+def _live(
+    kernel: str, variant: str, board: str, layout: str, append: str, *, gdb: bool = False
+) -> LiveCell:
     """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
-    chosen = cell.load(kernel, board, layout)
+    chosen = cell.load(kernel, board, layout, variant)
     prepared = cell.prepare(chosen, *_ground())
     return LiveCell(prepared, record.new_directory(RUNS), append=append, gdb=gdb)
 

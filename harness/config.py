@@ -36,16 +36,29 @@ def parse_size(value: object) -> int:
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 # What the device tree specification (v0.4, 2.2.1) allows in a node's name.
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9,._+-]{0,30}$")]
+PLAIN = "plain"  # the kernel as its fragments have it, without a variant's
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Variant(_Frozen):
+    """What a build of any kernel adds, to see more of it: fragments, and variables of make."""
+
+    config: tuple[str, ...] = ()
+    make: Mapping[str, str] = {}
+
+
 class Kernel(_Frozen):
-    """A kernel to build: where its source comes from and which fragments configure it."""
+    """A kernel to build: where its source comes from and which fragments configure it.
+
+    `make` has variables of make's command line, such as the objects to profile.
+    """
 
     name: str
+    variant: str = PLAIN
+    make: Mapping[str, str] = {}
     package: str | None = None
     tree: Path | None = None
     config: tuple[str, ...]
@@ -55,6 +68,16 @@ class Kernel(_Frozen):
         if (self.package is None) == (self.tree is None):
             raise ValueError("give exactly one of 'package' and 'tree'")
         return self
+
+    @property
+    def label(self) -> str:
+        """A name for people: 6.12, or 6.12+debug for a variant of it."""
+        return self.name if self.variant == PLAIN else f"{self.name}+{self.variant}"
+
+    def with_variant(self, name: str, variant: Variant) -> Kernel:
+        """Return this kernel as that variant of it."""
+        config = self.config + variant.config
+        return self.model_copy(update={"variant": name, "config": config, "make": variant.make})
 
     def fragments(self) -> tuple[Path, ...]:
         """Return the fragment files in the order in which they are merged."""
@@ -89,10 +112,15 @@ class Board(_Frozen):
 
 
 class Area(_Frozen):
-    """One CMA region: a reusable shared-dma-pool node under /reserved-memory."""
+    """One CMA region: a reusable shared-dma-pool node under /reserved-memory.
+
+    With `at` the region is static: it lies at that physical address. Without, the kernel finds it
+    a place, aligned to `alignment`.
+    """
 
     name: NodeName
     size: Size
+    at: Size | None = None
     alignment: Size | None = None
     default: bool = False
     device: NodeName | None = None  # the node that claims the area through memory-region
@@ -101,14 +129,22 @@ class Area(_Frozen):
     def _bound_once(self) -> Self:
         if self.default and self.device:
             raise ValueError("an area is either the default one or a device's, not both")
+        if self.at is not None and self.alignment is not None:
+            raise ValueError("an area with 'at' has its place: 'alignment' is for one without")
         return self
+
+    @property
+    def node(self) -> str:
+        """The name of its node, which the kernel calls it by: a static one has a unit address."""
+        return self.name if self.at is None else f"{self.name}@{self.at:x}"
 
 
 class Layout(_Frozen):
-    """The areas of a board, in the order of their nodes."""
+    """The areas of a board, in the order of their nodes, and what the command line adds."""
 
     name: str
     description: str
+    cmdline: str = Field(default="", pattern=r"^[!-~ ]*$")
     area: tuple[Area, ...] = ()
 
     @model_validator(mode="after")
@@ -149,10 +185,28 @@ def load_layout(name: str) -> Layout:
     return _validate(Layout, {"name": path.stem} | read_toml(path), path)
 
 
-def load_kernel(name: str) -> Kernel:
-    """Return the kernel NAME of kernels.toml, or one for the source tree at the path NAME."""
+def load_kernel(name: str, variant: str = PLAIN) -> Kernel:
+    """Return the kernel NAME of kernels.toml, or one for the source tree at the path NAME.
+
+    `variant` is one of that file's, or "plain".
+    """
     path = CONFIGS / "kernels.toml"
     tables = read_toml(path)
+    kernel = _load_kernel(name, tables, path)
+    if variant == PLAIN:
+        return kernel
+    variants: Mapping[str, Any] = tables.get("variant", {})
+    if variant not in variants:
+        raise UsageError(
+            f"no variant {variant!r}",
+            where=str(path),
+            next_step=f"choose one of: {PLAIN}, {', '.join(variants)}{_nearest(variant, variants)}",
+        )
+    entry = _validate(Variant, variants[variant], path, f"variant.{variant}.")
+    return kernel.with_variant(variant, entry)
+
+
+def _load_kernel(name: str, tables: Mapping[str, Any], path: Path) -> Kernel:
     kernels: Mapping[str, Any] = tables.get("kernel", {})
     if name in kernels:
         return _validate(Kernel, {"name": name} | kernels[name], path, f'kernel."{name}".')
@@ -165,6 +219,11 @@ def load_kernel(name: str) -> Kernel:
         where=str(path),
         next_step=f"choose one of: {', '.join(sorted(kernels))}{_nearest(name, kernels)}",
     )
+
+
+def variants() -> tuple[str, ...]:
+    """Return the names of the variants that every kernel can be built in."""
+    return (PLAIN, *read_toml(CONFIGS / "kernels.toml").get("variant", {}))
 
 
 def names(kind: str) -> tuple[str, ...]:

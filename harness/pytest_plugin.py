@@ -25,6 +25,7 @@ from harness import cell
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.cma.helper import Helper
+from harness.config import PLAIN
 from harness.errors import GuestError
 from harness.guest.guest import Guest
 from harness.kernel.kunit_elf import Suite
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose the cell."""
     group = parser.getgroup("cma-harness", "the cell that the tests run on")
     group.addoption("--kernel", default="6.12", help="a name of kernels.toml, or a kernel tree")
+    group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
     group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")
     group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
     group.addoption("--append", default="", help="added to the kernel's command line")
@@ -84,7 +86,7 @@ def _prepare(config: pytest.Config) -> Session:
     option = config.option
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     progress = Progress(quiet=worker is not None)
-    chosen = cell.load(option.kernel, option.board, option.layout)
+    chosen = cell.load(option.kernel, option.board, option.layout, option.variant)
     prepared = cell.prepare(chosen, Cache(on_wait=progress.say), progress)
     recorder = None
     directory = Path(os.devnull)  # with --collect-only nothing boots

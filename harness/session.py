@@ -122,7 +122,7 @@ def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...]) -> CellRecor
     cell = prepared.cell
     return CellRecord(
         name=cell.name,
-        kernel=cell.kernel.name,
+        kernel=cell.kernel.label,
         kernel_version=prepared.kernel.version,
         kernel_key=prepared.kernel.key,
         board=cell.board.name,

@@ -18,7 +18,7 @@ from harness.progress import Progress
 
 _TEMPLATE = Path(__file__).with_name("overlay.dts.jinja2")
 RESERVED = "/reserved-memory"
-_RECIPE = 2  # raise it when the steps below change what an entry holds
+_RECIPE = 3  # raise it when the steps below change what an entry holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def make(board: Board, layout: Layout, cache: Cache, progress: Progress) -> Tree
         check_fits(board, layout)
         base, overlay = directory / "base.dtb", directory / "layout.dts"
         _dump(board, qemu, base)
-        overlay.write_text(render(layout, *_cells(libfdt.Fdt(base.read_bytes()))))
+        overlay.write_text(render(layout, *_cells(libfdt.Fdt(base.read_bytes()), 0)))
         blob = directory / "board.dtb"
         run(["fdtoverlay", "-i", base, "-o", blob, _compile(overlay)], error=DeviceTreeError)
         blob.write_bytes(without_coherency(blob.read_bytes()))
@@ -118,9 +118,9 @@ def without_coherency(blob: bytes) -> bytes:
 def check(tree: libfdt.Fdt, layout: Layout) -> None:
     """Raise `ConfigError` unless the tree holds exactly what the layout asks for."""
     parent = tree.path_offset(RESERVED)
-    size_cells = tree.getprop(parent, "#size-cells").as_uint32()
+    widths = _cells(tree, parent)
     names = [tree.get_name(node) for node in _subnodes(tree, parent)]
-    wanted = [area.name for area in layout.area]
+    wanted = [area.node for area in layout.area]
     if [name for name in names if name in wanted] != wanted:
         raise ConfigError(
             f"the merged tree has the nodes {', '.join(names)}, wanted {', '.join(wanted)}",
@@ -128,11 +128,11 @@ def check(tree: libfdt.Fdt, layout: Layout) -> None:
             next_step="report it: the order of dynamic areas decides where the kernel puts them",
         )
     for area in layout.area:
-        node = tree.path_offset(f"{RESERVED}/{area.name}")
-        wrong = _differences(tree, node, area, size_cells)
+        node = tree.path_offset(f"{RESERVED}/{area.node}")
+        wrong = _differences(tree, node, area, widths)
         if wrong:
             raise ConfigError(
-                f"the area {area.name!r} in the merged tree has the wrong {', '.join(wrong)}",
+                f"the area {area.node!r} in the merged tree has the wrong {', '.join(wrong)}",
                 where=f"layout {layout.name}",
                 next_step="the board's tree has a node of that name already: choose another name",
             )
@@ -145,16 +145,29 @@ def _subnodes(tree: libfdt.Fdt, parent: int) -> Iterator[int]:
         node = tree.next_subnode(node, [libfdt.NOTFOUND])
 
 
-def _differences(tree: libfdt.Fdt, node: int, area: Area, size_cells: int) -> list[str]:
-    size = int.from_bytes(bytes(tree.getprop(node, "size"))[: 4 * size_cells], "big")
+def _differences(tree: libfdt.Fdt, node: int, area: Area, widths: tuple[int, int]) -> list[str]:
     found = {
         "compatible": tree.getprop(node, "compatible").as_str() == "shared-dma-pool",
-        "size": size == area.size,
+        **_place(tree, node, area, widths),
         "reusable": tree.hasprop(node, "reusable") == 1,
         "linux,cma-default": tree.hasprop(node, "linux,cma-default") == int(area.default),
         "device": not area.device or _claims(tree, area.device, tree.get_phandle(node)),
     }
     return [name for name, right in found.items() if not right]
+
+
+def _place(tree: libfdt.Fdt, node: int, area: Area, widths: tuple[int, int]) -> dict[str, bool]:
+    """Tell whether size and address are the area's; `widths` is cells of an address, of a size."""
+    address_cells, size_cells = widths
+    if area.at is None:
+        size = bytes(tree.getprop(node, "size"))
+        return {"size": size == _bytes(area.size, size_cells)}
+    region = bytes(tree.getprop(node, "reg"))
+    return {"reg": region == _bytes(area.at, address_cells) + _bytes(area.size, size_cells)}
+
+
+def _bytes(value: int, cells: int) -> bytes:
+    return value.to_bytes(4 * cells, "big")
 
 
 def _claims(tree: libfdt.Fdt, device: str, phandle: int) -> bool:
@@ -173,10 +186,10 @@ def _dump(board: Board, qemu: Path, dump: Path) -> None:
     )
 
 
-def _cells(tree: libfdt.Fdt) -> tuple[int, int]:
+def _cells(tree: libfdt.Fdt, node: int) -> tuple[int, int]:
     return (
-        tree.getprop(0, "#address-cells").as_uint32(),
-        tree.getprop(0, "#size-cells").as_uint32(),
+        tree.getprop(node, "#address-cells").as_uint32(),
+        tree.getprop(node, "#size-cells").as_uint32(),
     )
 
 

@@ -18,11 +18,11 @@ def differences(layout: Layout, survey: Survey) -> tuple[str, ...]:
 def _differences(layout: Layout, survey: Survey) -> Iterator[str]:
     live = {area.name: area for area in survey.areas}
     for area in layout.area:
-        if area.name not in live:
-            yield f"area {area.name!r} is missing"
+        if area.node not in live:
+            yield f"area {area.node!r} is missing"
         else:
-            yield from _wrong_area(area, live[area.name])
-    wanted = Counter(area.name for area in layout.area)
+            yield from _wrong_area(area, live[area.node])
+    wanted = Counter(area.node for area in layout.area)
     for name in live.keys() - wanted.keys():
         extra = live[name]
         yield f"area {name!r} ({extra.size / MIB:g} MiB at {extra.base:#x}) is not in the layout"
@@ -35,10 +35,12 @@ def _differences(layout: Layout, survey: Survey) -> Iterator[str]:
 def _wrong_area(area: Area, live: LiveArea) -> Iterator[str]:
     if live.size != area.size:
         yield (
-            f"area {area.name!r} is {live.size / MIB:g} MiB, the layout says {area.size / MIB:g}"
+            f"area {area.node!r} is {live.size / MIB:g} MiB, the layout says {area.size / MIB:g}"
         )
+    if area.at is not None and live.base != area.at:
+        yield f"area {area.node!r} is at {live.base:#x}, the layout says {area.at:#x}"
     if area.alignment and live.base % area.alignment:
-        yield f"area {area.name!r} at {live.base:#x} is not aligned to {area.alignment:#x}"
+        yield f"area {area.node!r} at {live.base:#x} is not aligned to {area.alignment:#x}"
 
 
 def _wrong_total(survey: Survey) -> Iterator[str]:

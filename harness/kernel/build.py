@@ -107,16 +107,16 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
         "toolchain": chain.identity,
         "tuxmake": version("tuxmake"),
         "recipe": _RECIPE,
-    }
+    } | ({"make": dict(kernel.make)} if kernel.make else {})
 
-    with progress.phase("kernel", f"linux {source.version}") as phase:
+    with progress.phase("kernel", f"linux {source.version} ({kernel.variant})") as phase:
 
         def compile_into(directory: Path) -> None:
             progress.say(
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
             with _workdir(cache, source) as work:
-                make = _Tuxmake(source, work, directory, chain, cache)
+                make = _Tuxmake(kernel, source, work, directory, chain, cache)
                 fragment = work.parent / f"{work.name}.config"
                 fragment.write_text(kconfig.render(requests))
                 make.log.unlink(missing_ok=True)
@@ -135,8 +135,9 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
 def _workdir(cache: Cache, source: Source) -> Iterator[Path]:
     """Give the directory that the kernel is built in, to one run at a time.
 
-    Its name is stable, so that make and ccache see the same paths again; KBUILD_OUTPUT, when it
-    is set, is used instead.
+    Its name is stable, so that make and ccache see the same paths again; a variant shares it, as
+    ccache then has what the variant leaves as it is. KBUILD_OUTPUT, when it is set, is used
+    instead.
     """
     with cache.lock(f"build-{source.label}"):
         chosen = os.environ.get("KBUILD_OUTPUT")
@@ -153,6 +154,7 @@ def _set_aside(dotconfig: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tuxmake:
+    kernel: Kernel
     source: Source
     work: Path
     output: Path
@@ -188,6 +190,7 @@ class _Tuxmake:
                 *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
                 f"--jobs={os.cpu_count() or 1}",
                 f"CROSS_COMPILE={self.toolchain.prefix}",
+                *(f"{name}={value}" for name, value in self.kernel.make.items()),
                 *targets,
             ],
             cwd=self.source.tree,

@@ -50,7 +50,7 @@ def helper(request: pytest.FixtureRequest, guest: Guest) -> Generator[Helper, No
 @pytest.fixture
 def area(guest: Guest, cell: Prepared) -> LiveArea:
     """The default area as it is before the test, which is where /dev/cma_test allocates."""
-    name = next((area.name for area in cell.cell.layout.area if area.default), None)
+    name = next((area.node for area in cell.cell.layout.area if area.default), None)
     if name is None:
         pytest.skip(f"layout {cell.cell.layout.name!r} has no default area")
     return survey(guest.console).area(name)

@@ -29,7 +29,7 @@ class Side:
 def private(guest: Guest, cell: Prepared, helper: Helper) -> Side:
     """The first device area of the layout."""
     layout = cell.cell.layout
-    name = next((area.name for area in layout.area if area.device), None)
+    name = next((area.node for area in layout.area if area.device), None)
     if name is None:
         pytest.skip(f"layout {layout.name!r} gives no area to a device")
     device = f"{DEFAULT_DEVICE}-{name}"

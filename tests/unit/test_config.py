@@ -105,3 +105,16 @@ def test_a_kernel_can_be_the_path_of_a_tree(tmp_path):
     kernel = config.load_kernel(str(tmp_path))
     assert kernel.tree == tmp_path
     assert kernel.fragments()
+
+
+def test_a_variant_adds_to_a_kernel():
+    plain, debug = config.load_kernel("6.12"), config.load_kernel("6.12", "debug")
+    assert (plain.label, debug.label) == ("6.12", "6.12+debug")
+    assert debug.config == (*plain.config, "debug")
+    assert "debug" in config.variants()
+    assert "GCOV_PROFILE_cma.o" in config.load_kernel("6.12", "coverage").make
+
+
+def test_an_unknown_variant_is_told_with_the_nearest_one():
+    with pytest.raises(UsageError, match=r"nearest: debug"):
+        config.load_kernel("6.12", "debgu")

@@ -84,3 +84,13 @@ def test_an_area_without_its_files_is_an_error():
 def test_asking_for_an_area_that_is_not_there_names_those_that_are():
     with pytest.raises(GuestError, match="it has private, linux,cma"):
         survey(PRIVATE, DEFAULT).area("nope")
+
+
+def test_a_static_area_is_where_the_layout_says():
+    layout = Layout(name="l", description="", area=(Area(name="a", at=0x50400000, size=4 * MIB),))
+    there = LiveArea("a@50400000", 0x50400000, 4 * MIB, 0)
+    assert differences(layout, survey(there, total=4 * MIB)) == ()
+    moved = LiveArea("a@50400000", 0x50800000, 4 * MIB, 0)
+    assert differences(layout, survey(moved, total=4 * MIB)) == (
+        "area 'a@50400000' is at 0x50800000, the layout says 0x50400000",
+    )

@@ -110,3 +110,16 @@ def test_a_board_says_what_it_has():
     board: Board = load_board("virt")
     assert board.has("net")
     assert board.qemu_machine == "virt,dtb-randomness=off"
+
+
+def test_a_static_area_has_a_unit_address_and_a_region(tmp_path):
+    layout = Layout(name="l", description="", area=(Area(name="a", at=0x50400000, size="32M"),))
+    blob = merged(tmp_path, layout, (2, 1))
+    tree.check(blob, layout)
+    node = blob.path_offset("/reserved-memory/a@50400000")
+    region = bytes(blob.getprop(node, "reg"))
+    assert region == (0x50400000).to_bytes(8, "big") + (32 * MIB).to_bytes(4, "big")
+    assert not blob.hasprop(node, "size")
+    elsewhere = Layout(name="l", description="", area=(Area(name="a", at=0x50400000, size="16M"),))
+    with pytest.raises(ConfigError, match=r"'a@50400000' in the merged tree has the wrong reg"):
+        tree.check(blob, elsewhere)
