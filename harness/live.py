@@ -10,8 +10,10 @@ from pathlib import Path
 
 from harness.cell import Prepared
 from harness.closing import Closing
-from harness.cma import areas, reality
+from harness.cma import areas, counters, reality
 from harness.cma.areas import Survey
+from harness.cma.audit import audit, audited
+from harness.cma.counters import Snapshot
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
 from harness.faults import Fault, extract
 from harness.guest.guest import Guest
@@ -56,6 +58,7 @@ class LiveCell(Closing):
         self._boots_tried = 0
         self._modules: dict[str, ModuleRun] = {}
         self._active: str | None = None  # the module that is loaded
+        self._before: Snapshot | None = None  # what the case before left
 
     def guest(self) -> Guest:
         """Return the running guest; boot one, and compare it with the layout, if there is none.
@@ -71,7 +74,9 @@ class LiveCell(Closing):
             self.discard()
         if self._guest is None:
             try:
-                self._compare(self._boot())
+                guest = self._boot()
+                self._compare(guest)
+                self._before = counters.take(guest.console, pages=True)
             except GuestError as error:
                 self._why_not = error
                 self.discard()
@@ -86,6 +91,27 @@ class LiveCell(Closing):
         except Unusable:
             assert self._why_not is not None
             raise self._why_not from None
+
+    def first_audit(self) -> tuple[str, ...]:
+        """Return what was broken already when the guest had booted."""
+        assert self._before is not None
+        return audit(None, self._before)
+
+    def audited(self) -> tuple[str, ...]:
+        """Return the names of the invariants that this kernel's files let us audit."""
+        return audited(self._before) if self._before else ()
+
+    def audit(self, *, pages: bool) -> tuple[str, ...]:
+        """Return what the case that has ended broke, or left behind; empty without a guest.
+
+        `pages`: look at every page of the areas too, which takes longer.
+        """
+        guest = self._guest
+        if guest is None or self._active is not None or not guest.machine.alive:
+            return ()
+        before, self._before = self._before, None
+        self._before = counters.take(guest.console, pages=pages)
+        return audit(before, self._before)
 
     @property
     def running(self) -> Guest | None:
@@ -145,6 +171,7 @@ class LiveCell(Closing):
         if self._guest is not None:
             self._guest.close()
             self._guest = None
+            self._before = None
 
     def close(self) -> None:
         """Power the guest off, or end it in the middle of a module, and let go of the symbols."""

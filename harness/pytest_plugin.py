@@ -196,15 +196,21 @@ class ModuleItem(_TargetItem):
 
 
 class LayoutItem(_TargetItem):
-    """Whether the kernel honoured the layout; when it did not, nothing after this counts."""
+    """Whether the kernel honoured the layout; when it did not, nothing after this counts.
+
+    And whether its accounting was sound after the boot; what was not is told here alone.
+    """
 
     def outcome(self, live: LiveCell) -> Outcome:
         """Boot the guest, and compare its areas with the layout."""
         try:
             live.verify()
+            broken = live.first_audit()
         except GuestError as error:
             return Outcome(error.verdict, live.explain_error(error))
-        return Outcome(Verdict.PASS, "")
+        if broken:
+            return Outcome(Verdict.FAIL, "\n".join(broken))
+        return Outcome(Verdict.PASS, f"audited after every case: {'; '.join(live.audited())}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -272,10 +278,32 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """The same for what the fixtures do."""
-    with _faults_watched(item):
-        yield
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """The same for what the fixtures do; then make it a FAIL when the accounting is broken."""
+    broken: tuple[str, ...] = ()
+    try:
+        with _faults_watched(item):
+            yield
+    finally:
+        # Also behind a failure: what it left must not be blamed on the next case.
+        broken = _audit(item, nextitem)
+    if broken:
+        raise CaseEnded(Outcome(Verdict.FAIL, "\n".join(broken)))
+
+
+def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
+    """Audit what had the guest; every page of the areas where a module or a file ends.
+
+    A case of a module is audited with the module: it reports while the next one runs already.
+    """
+    live = item.config.stash[_SESSION].live
+    if isinstance(item, ModuleItem):
+        return live.audit(pages=True)
+    if "guest" not in getattr(item, "fixturenames", ()):
+        return ()
+    return live.audit(pages=nextitem is None or nextitem.path != item.path)
 
 
 @contextmanager

@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cma-snapshot: what the kernel shows of its CMA areas at one moment, from every place that does.
+ *
+ * One JSON object per line: {"system": ...}, then a {"zone": ...} for each populated zone and an
+ * {"area": ...} for each area. All numbers are pages unless said otherwise. A file that this
+ * kernel does not have leaves its fields out.
+ *
+ * The counters of the zones are compared with the free lists and with the flags of the pages, so
+ * all of it must be of one moment: it is read between two readings of the counters (their per-CPU
+ * parts folded in by stat_refresh), and again until these two agree. "settled" says whether they
+ * did in the end.
+ */
+
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/kernel-page-flags.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEBUGFS "/sys/kernel/debug/cma"
+#define SYSFS "/sys/kernel/mm/cma"
+#define KPAGEFLAGS "/proc/kpageflags"
+#define STAT_REFRESH "/proc/sys/vm/stat_refresh"
+#define READINGS 200
+#define PAUSE_US 2000
+#define MAX_AREAS 32
+#define MAX_ZONES 16
+#define MAX_TYPES 8
+#define MAX_ODD 4
+#define NAME 64
+#define MISSING ULONG_MAX
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
+
+static const char usage_text[] =
+	"usage: cma-snapshot [--pages]\n"
+	"\n"
+	"Print what the kernel shows of its CMA areas, as a JSON object per line:\n"
+	"\n"
+	"  system   /proc/meminfo (kB) and /proc/vmstat; settled: whether the counters held still\n"
+	"  zone     /proc/zoneinfo; per_cpu: free pages on the lists of its cpus; user: pages on LRU\n"
+	"           lists; free, blocks: pages on the free lists, and pageblocks, by migratetype\n"
+	"           (/proc/pagetypeinfo)\n"
+	"  area     debugfs and sysfs; set: the runs [first, length] of set bits\n"
+	"\n"
+	"  -p, --pages   also look at each page of the areas (/proc/kpageflags): taken, open: those\n"
+	"                whose bit is set, is not, by their flags: free in the buddy allocator,\n"
+	"                movable, unmovable, or unnamed (no flag tells); odd: [pfn, flags] of some\n"
+	"                that should not be. Some 10 us a page under TCG.\n"
+	"  -h, --help    this text\n"
+	"\n"
+	"Exit status: 0 done, 1 a file could not be read, 2 usage.\n"
+	"\n"
+	"Example: cma-snapshot --pages | grep '\"area\"'\n";
+
+/* A number of a file, under the kernel's name for it. */
+struct number {
+	const char *key;
+	unsigned long value;
+};
+
+enum { FREE, MOVABLE, UNMOVABLE, UNNAMED, CLASSES };
+
+static const char *const class_names[CLASSES] = { "free", "movable", "unmovable", "unnamed" };
+
+struct area {
+	char entry[NAME];	/* its directory in debugfs */
+	unsigned long base_pfn, count, order_per_bit, used, maxchunk;
+	uint32_t *bitmap;
+	unsigned long words;
+	unsigned long pages[2][CLASSES];	/* [whether the bit is set] */
+	struct { unsigned long pfn; uint64_t flags; } odd[MAX_ODD];
+	unsigned int odds;
+};
+
+enum { Z_FREE, Z_FREE_CMA, Z_ZSPAGES, Z_SPANNED, Z_PRESENT, Z_MANAGED, Z_CMA, Z_NUMBERS };
+
+static const char *const zone_keys[Z_NUMBERS] = {
+	"nr_free_pages", "nr_free_cma", "nr_zspages", "spanned", "present", "managed", "cma",
+};
+
+struct zone {
+	int node;
+	char name[NAME];
+	unsigned long numbers[Z_NUMBERS];
+	unsigned long start_pfn, per_cpu, cpus, user;
+	unsigned long free[MAX_TYPES], blocks[MAX_TYPES];
+	bool capped;	/* whether a free list was too long for the kernel to count */
+};
+
+static struct area areas[MAX_AREAS];
+static struct zone zones[MAX_ZONES];
+static char type_names[MAX_TYPES][NAME];
+static unsigned int area_count, zone_count, type_count;
+static unsigned long block_pages;
+
+static struct number meminfo[] = {
+	{ "MemTotal:", MISSING }, { "MemFree:", MISSING }, { "CmaTotal:", MISSING },
+	{ "CmaFree:", MISSING },
+};
+
+static struct number vmstat[] = {
+	{ "nr_free_pages", MISSING }, { "nr_free_cma", MISSING },
+	{ "cma_alloc_success", MISSING }, { "cma_alloc_fail", MISSING },
+};
+
+static _Noreturn void die(const char *what)
+{
+	const char *name = strerrorname_np(errno);
+
+	fprintf(stderr, "cma-snapshot: %s: %s (%s)\n", what, name ? name : "E?", strerror(errno));
+	exit(1);
+}
+
+static FILE *must_open(const char *path)
+{
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		die(path);
+	return file;
+}
+
+/* The number in a file, MISSING when there is no such file. */
+__attribute__((format(printf, 1, 2)))
+static unsigned long number_in(const char *format, ...)
+{
+	unsigned long value;
+	char path[PATH_MAX];
+	va_list args;
+	FILE *file;
+
+	va_start(args, format);
+	vsnprintf(path, sizeof(path), format, args);
+	va_end(args);
+	file = fopen(path, "re");
+	if (!file && errno == ENOENT)
+		return MISSING;
+	if (!file || fscanf(file, "%lu", &value) != 1)
+		die(path);
+	fclose(file);
+	return value;
+}
+
+/* Fill in those numbers of a "key value" file that it has. */
+static void read_numbers(const char *path, struct number *numbers, size_t count)
+{
+	FILE *file = must_open(path);
+	char line[256], key[NAME];
+	unsigned long value;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %lu", key, &value) != 2)
+			continue;
+		for (size_t i = 0; i < count; i++)
+			if (!strcmp(numbers[i].key, key))
+				numbers[i].value = value;
+	}
+	fclose(file);
+}
+
+static struct zone *zone_named(int node, const char *name)
+{
+	for (unsigned int i = 0; i < zone_count; i++)
+		if (zones[i].node == node && !strcmp(zones[i].name, name))
+			return &zones[i];
+	if (zone_count == MAX_ZONES) {
+		errno = E2BIG;
+		die("zones");
+	}
+	zones[zone_count] = (struct zone){ .node = node };
+	strcpy(zones[zone_count].name, name);
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		zones[zone_count].numbers[i] = MISSING;
+	return &zones[zone_count++];
+}
+
+static void zone_number(struct zone *zone, const char *key, unsigned long value)
+{
+	if (!strcmp(key, "count:")) {
+		zone->per_cpu += value;
+		zone->cpus++;
+	}
+	if (!strncmp(key, "nr_zone_", 8) && strcmp(key, "nr_zone_write_pending"))
+		zone->user += value;
+	if (!strcmp(key, "start_pfn:"))
+		zone->start_pfn = value;
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		if (!strcmp(key, zone_keys[i]))
+			zone->numbers[i] = value;
+}
+
+static void read_zoneinfo(void)
+{
+	FILE *file = must_open("/proc/zoneinfo");
+	char line[256], key[NAME];
+	struct zone *zone = NULL;
+	unsigned long value;
+	int node;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "Node %d, zone %63s", &node, key) == 2) {
+			zone = zone_named(node, key);
+			zone->per_cpu = zone->cpus = zone->user = 0;
+			zone->capped = false;
+		} else if (zone && sscanf(line, " %63s %lu", key, &value) == 2) {
+			zone_number(zone, key, value);
+		}
+	}
+	fclose(file);
+}
+
+/* Pages on the free lists of one migratetype: the line's columns are blocks of order 0, 1, ... */
+static void read_free_list(const char *line, const char *columns)
+{
+	char name[NAME], type[NAME];
+	unsigned int order = 0, i = 0;
+	struct zone *zone;
+	char *end;
+	int node;
+
+	if (sscanf(line, "Node %d, zone %63[^,], type %63s", &node, name, type) != 3)
+		return;
+	zone = zone_named(node, name);
+	while (i < type_count && strcmp(type_names[i], type))
+		i++;
+	if (i == MAX_TYPES)
+		return;
+	if (i == type_count)
+		strcpy(type_names[type_count++], type);
+	zone->free[i] = 0;
+	zone->capped |= strchr(columns, '>') != NULL;	/* over 100000 blocks are not counted */
+	for (;; columns = end) {
+		unsigned long blocks = strtoul(columns, &end, 10);
+
+		if (end == columns)
+			break;
+		zone->free[i] += blocks << order++;
+	}
+}
+
+/* A line of "Number of blocks type": the columns are the types, in the order of the lists above. */
+static void read_blocks(const char *line)
+{
+	char name[NAME];
+	struct zone *zone;
+	int node, used;
+	char *end;
+
+	if (sscanf(line, "Node %d, zone %63s %n", &node, name, &used) != 2)
+		return;
+	zone = zone_named(node, name);
+	for (unsigned int i = 0; i < type_count; i++, line = end, used = 0)
+		zone->blocks[i] = strtoul(line + used, &end, 10);
+}
+
+static void read_pagetypeinfo(void)
+{
+	enum { LISTS, BLOCKS, REST } part = LISTS;
+	FILE *file = must_open("/proc/pagetypeinfo");
+	char line[1024];
+
+	while (fgets(line, sizeof(line), file)) {
+		char *type = strstr(line, ", type ");
+
+		sscanf(line, "Pages per block: %lu", &block_pages);
+		if (!strncmp(line, "Number of blocks", 16))
+			part = BLOCKS;
+		else if (!strncmp(line, "Number of mixed", 15))
+			part = REST;
+		else if (part == LISTS && type)
+			read_free_list(line, type + strlen(", type ") + 12);
+		else if (part == BLOCKS)
+			read_blocks(line);
+	}
+	fclose(file);
+}
+
+static void read_bitmap(struct area *area)
+{
+	char path[PATH_MAX];
+	FILE *file;
+
+	snprintf(path, sizeof(path), DEBUGFS "/%s/bitmap", area->entry);
+	if (access(path, F_OK))	/* below a range since 6.15 */
+		snprintf(path, sizeof(path), DEBUGFS "/%s/ranges/0/bitmap", area->entry);
+	file = must_open(path);
+	area->words = 0;
+	while (fscanf(file, "%" SCNu32, &area->bitmap[area->words]) == 1)
+		if (++area->words > (area->count >> area->order_per_bit) / 32)
+			break;
+	fclose(file);
+}
+
+static bool bit(const struct area *area, unsigned long number)
+{
+	return area->bitmap[number / 32] >> number % 32 & 1;
+}
+
+#define KPF(name) (1ull << KPF_##name)
+
+static int class_of(uint64_t flags)
+{
+	if (flags & KPF(BUDDY))
+		return FREE;
+	if (flags & (KPF(SLAB) | KPF(PGTABLE) | KPF(OFFLINE) | KPF(HWPOISON) | KPF(NOPAGE) |
+		     KPF(ZERO_PAGE) | 1ull << 32 /* KPF_RESERVED, for the kernel's own hackers */))
+		return UNMOVABLE;
+	if (flags & (KPF(LRU) | KPF(ANON) | KPF(MMAP) | KPF(SWAPBACKED) | KPF(UPTODATE)))
+		return MOVABLE;
+	return UNNAMED;
+}
+
+static void classify(struct area *area, unsigned long pfn, uint64_t flags)
+{
+	unsigned long number = (pfn - area->base_pfn) >> area->order_per_bit;
+	bool taken = number / 32 < area->words && bit(area, number);
+	int class = class_of(flags);
+
+	area->pages[taken][class]++;
+	/* What no page of an area may be: free or a user's although taken, or the kernel's own. */
+	if ((taken ? class != UNNAMED : class == UNMOVABLE) && area->odds < MAX_ODD) {
+		area->odd[area->odds].pfn = pfn;
+		area->odd[area->odds++].flags = flags;
+	}
+}
+
+static void read_flags(int fd, struct area *area)
+{
+	static uint64_t flags[4096];
+	unsigned long end = area->base_pfn + area->count, pfn = area->base_pfn;
+
+	memset(area->pages, 0, sizeof(area->pages));
+	area->odds = 0;
+	while (pfn < end) {
+		size_t some = end - pfn < ARRAY_SIZE(flags) ? end - pfn : ARRAY_SIZE(flags);
+		ssize_t got = pread(fd, flags, some * sizeof(*flags), pfn * sizeof(*flags));
+
+		if (got <= 0)
+			die(KPAGEFLAGS);
+		for (size_t i = 0; i < got / sizeof(*flags); i++)
+			classify(area, pfn++, flags[i]);
+	}
+}
+
+static void read_area(struct area *area)
+{
+	area->used = number_in(DEBUGFS "/%s/used", area->entry);
+	area->maxchunk = number_in(DEBUGFS "/%s/maxchunk", area->entry);
+	read_bitmap(area);
+}
+
+/* The areas and what never changes of them; one that was not activated has no pages. */
+static void find_areas(void)
+{
+	DIR *directory = opendir(DEBUGFS);
+	struct dirent *entry;
+
+	if (!directory)
+		die(DEBUGFS);
+	while ((entry = readdir(directory)) && area_count < MAX_AREAS) {
+		struct area *area = &areas[area_count];
+
+		if (*entry->d_name == '.' || strlen(entry->d_name) >= NAME)
+			continue;
+		strcpy(area->entry, entry->d_name);
+		area->count = number_in(DEBUGFS "/%s/count", area->entry);
+		if (!area->count || area->count == MISSING)
+			continue;
+		area->base_pfn = number_in(DEBUGFS "/%s/base_pfn", area->entry);
+		if (area->base_pfn == MISSING)
+			area->base_pfn = number_in(DEBUGFS "/%s/ranges/0/base_pfn", area->entry);
+		area->order_per_bit = number_in(DEBUGFS "/%s/order_per_bit", area->entry);
+		area->bitmap = calloc(area->count / 32 + 2, sizeof(*area->bitmap));
+		if (!area->bitmap)
+			die("memory");
+		area_count++;
+	}
+	closedir(directory);
+}
+
+/* Fold the per-CPU parts of the counters in, and read those that a settled reading keeps. */
+static void read_counters(unsigned long *sums)
+{
+	int fd = open(STAT_REFRESH, O_RDONLY | O_CLOEXEC);
+	char byte;
+
+	/* A kernel for one CPU has no parts to fold, and no such file. */
+	if (fd >= 0 ? read(fd, &byte, 1) < 0 : errno != ENOENT)
+		die(STAT_REFRESH);
+	if (fd >= 0)
+		close(fd);
+	read_zoneinfo();
+	for (unsigned int i = 0; i < zone_count; i++) {
+		*sums++ = zones[i].numbers[Z_FREE];
+		*sums++ = zones[i].numbers[Z_FREE_CMA];
+	}
+	for (unsigned int i = 0; i < area_count; i++)
+		*sums++ = number_in(DEBUGFS "/%s/used", areas[i].entry);
+}
+
+static bool read_all(int flags_fd)
+{
+	static unsigned long before[2 * MAX_ZONES + MAX_AREAS], after[ARRAY_SIZE(before)];
+
+	read_counters(before);
+	read_numbers("/proc/meminfo", meminfo, ARRAY_SIZE(meminfo));
+	read_numbers("/proc/vmstat", vmstat, ARRAY_SIZE(vmstat));
+	for (unsigned int i = 0; i < area_count; i++) {
+		read_area(&areas[i]);
+		if (flags_fd >= 0)
+			read_flags(flags_fd, &areas[i]);
+	}
+	read_pagetypeinfo();
+	read_counters(after);
+	return !memcmp(before, after, sizeof(before));
+}
+
+static void print_field(const char *key, unsigned long value)
+{
+	if (value != MISSING)
+		printf(", \"%.*s\": %lu", (int)strcspn(key, ":"), key, value);
+}
+
+static void print_system(bool settled, int readings)
+{
+	printf("{\"system\": {\"settled\": %s, \"readings\": %d, \"page_size\": %ld, "
+	       "\"block_pages\": %lu",
+	       settled ? "true" : "false", readings, sysconf(_SC_PAGESIZE), block_pages);
+	for (size_t i = 0; i < ARRAY_SIZE(meminfo); i++)
+		print_field(meminfo[i].key, meminfo[i].value);
+	for (size_t i = 0; i < ARRAY_SIZE(vmstat); i++)
+		print_field(vmstat[i].key, vmstat[i].value);
+	printf(", \"zones\": %u, \"areas\": %u}}\n", zone_count, area_count);
+}
+
+static void print_types(const char *key, const unsigned long *values)
+{
+	printf(", \"%s\": {", key);
+	for (unsigned int i = 0; i < type_count; i++)
+		printf("%s\"%s\": %lu", i ? ", " : "", type_names[i], values[i]);
+	printf("}");
+}
+
+static void print_zone(const struct zone *zone)
+{
+	printf("{\"zone\": {\"node\": %d, \"name\": \"%s\", \"start_pfn\": %lu, "
+	       "\"per_cpu\": %lu, \"cpus\": %lu, \"user\": %lu",
+	       zone->node, zone->name, zone->start_pfn, zone->per_cpu, zone->cpus, zone->user);
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		print_field(zone_keys[i], zone->numbers[i]);
+	if (!zone->capped)
+		print_types("free", zone->free);
+	print_types("blocks", zone->blocks);
+	printf("}}\n");
+}
+
+static void print_set(const struct area *area)
+{
+	unsigned long bits = area->words * 32, start;
+	const char *comma = "";
+
+	printf(", \"set\": [");
+	for (unsigned long i = 0; i < bits; i++) {
+		if (!bit(area, i))
+			continue;
+		for (start = i; i < bits && bit(area, i); i++)
+			;
+		printf("%s[%lu, %lu]", comma, start, i - start);
+		comma = ", ";
+	}
+	printf("]");
+}
+
+static void print_classes(const char *key, const unsigned long *pages)
+{
+	printf(", \"%s\": {", key);
+	for (size_t i = 0; i < CLASSES; i++)
+		printf("%s\"%s\": %lu", i ? ", " : "", class_names[i], pages[i]);
+	printf("}");
+}
+
+static void print_area(const struct area *area, bool flags)
+{
+	/* 5.10 calls the directory of NAME "cma-NAME" (since 5.19, NAME). */
+	const char *name = area->entry + (strncmp(area->entry, "cma-", 4) ? 0 : 4);
+	static const char *const counters[] = {
+		"alloc_pages_success", "alloc_pages_fail", "release_pages_success",
+	};
+
+	printf("{\"area\": {\"name\": \"%s\", \"base_pfn\": %lu, \"count\": %lu, "
+	       "\"order_per_bit\": %lu, \"used\": %lu, \"maxchunk\": %lu",
+	       name, area->base_pfn, area->count, area->order_per_bit, area->used, area->maxchunk);
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+		print_field(counters[i], number_in(SYSFS "/%s/%s", area->entry, counters[i]));
+	print_set(area);
+	if (flags) {
+		print_classes("taken", area->pages[true]);
+		print_classes("open", area->pages[false]);
+		printf(", \"odd\": [");
+		for (unsigned int i = 0; i < area->odds; i++)
+			printf("%s[%lu, %llu]", i ? ", " : "", area->odd[i].pfn,
+			       (unsigned long long)area->odd[i].flags);
+		printf("]");
+	}
+	printf("}}\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "pages", no_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 }
+	};
+	bool settled = false;
+	int readings = 0, flags_fd = -1, letter;
+
+	while ((letter = getopt_long(argc, argv, "ph", known, NULL)) != -1) {
+		switch (letter) {
+		case 'p':
+			flags_fd = open(KPAGEFLAGS, O_RDONLY | O_CLOEXEC);
+			if (flags_fd < 0 && errno != ENOENT)
+				die(KPAGEFLAGS);
+			break;
+		case 'h':
+			fputs(usage_text, stdout);
+			return 0;
+		default:
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fputs("cma-snapshot: it takes options only\nTry 'cma-snapshot --help'.\n", stderr);
+		return 2;
+	}
+	find_areas();
+	while (!settled && readings++ < READINGS) {
+		if (readings > 1)
+			usleep(PAUSE_US);
+		settled = read_all(flags_fd);
+	}
+	print_system(settled, readings);
+	for (unsigned int i = 0; i < zone_count; i++)
+		if (zones[i].numbers[Z_PRESENT])
+			print_zone(&zones[i]);
+	for (unsigned int i = 0; i < area_count; i++)
+		print_area(&areas[i], flags_fd >= 0);
+	return fflush(stdout) ? 1 : 0;
+}
