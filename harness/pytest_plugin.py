@@ -12,6 +12,7 @@ keeps the record.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator
@@ -57,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
     group.addoption("--append", default="", help="added to the kernel's command line")
     group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
+    group.addoption("--seed", type=int, help="of random operations; by default another each time")
     group.addoption("--runs", type=Path, default=Path("runs"), help="where records go")
     group.addoption("--run-dir", type=Path, help="write the record here, not to runs/<UTC>-<id>")
 
@@ -70,7 +72,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.args = [str(path) for path in SUITES]
     if getattr(config.option, "dist", "no") == "load":  # one guest has all cases of a module
         config.option.dist = "loadfile"
+    _seed(config)
     config.stash[_SESSION] = _prepare(config)
+
+
+def _seed(config: pytest.Config) -> None:
+    """Choose the run's seed; hypothesis takes it, and workers of pytest-xdist have it too."""
+    option = config.option
+    if option.seed is None:
+        option.seed = secrets.randbits(32)
+    if getattr(option, "hypothesis_seed", None) is None:
+        option.hypothesis_seed = str(option.seed)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Tell the seed, with which a run's random operations come again."""
+    return f"seed: {config.option.seed}" if _SESSION in config.stash else None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -96,7 +113,7 @@ def _prepare(config: pytest.Config) -> Session:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
     live = LiveCell(prepared, directory, append=option.append)
-    return Session(prepared, live, progress, recorder)
+    return Session(prepared, live, progress, recorder, seed=option.seed)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,7 +22,6 @@ from harness.verdict import Verdict
 
 JUNIT_FILE, HTML_FILE = "junit.xml", "report.html"
 _HERE = Path(__file__).resolve().parent
-_SEED = 1  # QEMU's own random numbers
 
 
 class CaseEnded(Exception):
@@ -41,13 +40,14 @@ class Session:
     live: LiveCell
     progress: Progress
     recorder: Recorder | None = None
+    seed: int = 0
     boots: dict[str, list[float]] = field(default_factory=dict)
 
     def plan(self, ids: Iterable[str]) -> None:
         """Write the record of what is going to run, every case LOST."""
         if self.recorder is not None:
             cases = tuple(planned(each) for each in ids)
-            self.recorder.update(cells=(_cell_record(self.prepared, cases),))
+            self.recorder.update(cells=(_cell_record(self.prepared, cases, self.seed),))
 
     def finish(self, case: CaseRecord, worker: str, seen: Mapping[str, Any]) -> None:
         """Record a finished case, and what its worker has seen of the guest."""
@@ -118,7 +118,7 @@ def planned(node_id: str) -> CaseRecord:
     return CaseRecord(id=node_id, suite=suite, name=rest[-1] if rest else file)
 
 
-def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...]) -> CellRecord:
+def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...], seed: int) -> CellRecord:
     cell = prepared.cell
     return CellRecord(
         name=cell.name,
@@ -129,6 +129,6 @@ def _cell_record(prepared: Prepared, cases: tuple[CaseRecord, ...]) -> CellRecor
         layout=cell.layout.name,
         lane=cell.lane,
         device_tree=digest_file(prepared.tree.blob),
-        seed=_SEED,
+        seed=seed,
         cases=cases,
     )

@@ -80,6 +80,21 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What a line of a script did: the buffer it made or the errno, and the area behind it.
+
+    `set_bits` are the runs (first, length) of set bits in the area's bitmap.
+    """
+
+    line: int
+    handle: int | None
+    dma_address: int | None
+    errno_name: str
+    used: int
+    set_bits: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """What the device is; `natural_align` is the largest alignment CMA gives by itself."""
 
@@ -104,6 +119,19 @@ class _Reply:
 
     def optional_integer(self, name: str) -> int | None:
         return self.integer(name) if name in self._fields else None
+
+    def text(self, name: str) -> str:
+        """Return a string; one that is not there is empty."""
+        value = self._fields.get(name, "")
+        if isinstance(value, str):
+            return value
+        raise self._odd(name, "a string")
+
+    def runs(self, name: str) -> tuple[tuple[int, int], ...]:
+        value = self._fields.get(name)
+        if isinstance(value, list) and all(isinstance(run, list) for run in value):
+            return tuple((int(first), int(length)) for first, length in value)
+        raise self._odd(name, "a list of runs")
 
     def strings(self, name: str) -> tuple[str, ...]:
         value = self._fields.get(name)
@@ -198,6 +226,28 @@ class Helper:
         """Free the oldest buffer, the v4 way; return what read(2) returned. EIDRM: none left."""
         return self._one(["read"]).integer("returned")
 
+    def script(self, lines: Sequence[str], area: str) -> tuple[Step, ...]:
+        """Run operations in one command, looking at an area (its debugfs directory) after each.
+
+        Lines are as `cma-ctl --help` tells. Returns the state before, a step for each line, and
+        the state after the device was emptied: two more than there are lines.
+        """
+        argv = ["script", area]
+        steps = tuple(
+            Step(
+                line=reply.integer("line"),
+                handle=reply.optional_integer("handle"),
+                dma_address=reply.optional_integer("dma_address"),
+                errno_name=reply.text("errno"),
+                used=reply.integer("used"),
+                set_bits=reply.runs("set"),
+            )
+            for reply in self._run(argv, lines=lines)
+        )
+        if [step.line for step in steps] != list(range(len(lines) + 2)):
+            raise HelperError(f"{len(steps)} steps of {len(lines)} lines", where=self._where(argv))
+        return steps
+
     def info(self) -> DeviceInfo:
         """Ask the device what it is."""
         reply = self._one(["version"])
@@ -215,10 +265,17 @@ class Helper:
         return replies[0]
 
     def _run(
-        self, argv: Sequence[str], *, good: Sequence[int] = (_STATUS_OK,)
+        self,
+        argv: Sequence[str],
+        *,
+        good: Sequence[int] = (_STATUS_OK,),
+        lines: Sequence[str] | None = None,
     ) -> tuple[_Reply, ...]:
         where = self._where(argv)
-        done = self._shell.run(shlex.join([PROGRAM, "-d", self._device, *argv]), self._timeout)
+        command = shlex.join([PROGRAM, "-d", self._device, *argv])
+        if lines is not None:
+            command = "\n".join([f"{command} <<'end'", *lines, "end"])
+        done = self._shell.run(command, self._timeout)
         if done.status not in good:
             raise _failure(done, where)
         return _replies(done.output, where)

@@ -81,7 +81,7 @@ class CellRecord(_Frozen):
     device_tree: str = ""  # SHA-256 of the blob
     qemu_version: str = ""
     qemu_argv: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int = 0  # of random operations, --seed; QEMU's own is in its command line
     areas: tuple[AreaRecord, ...] = ()
     boots: tuple[float, ...] = ()  # host seconds from QEMU's start to the ready line
     cases: tuple[CaseRecord, ...] = ()

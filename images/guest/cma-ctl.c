@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,7 @@ static const char usage_text[] =
 	"  write [--] TEXT         the v4 interface: write(2) TEXT, a number of KiB\n"
 	"  read                    the v4 interface: read(2), which frees the oldest buffer\n"
 	"  version                 what the device is\n"
+	"  script AREA             operations from standard input, one a line; see below\n"
 	"\n"
 	"  -d, --device DEVICE     /dev/cma_test by default, the device of the default area\n"
 	"  -h, --help              this text\n"
@@ -44,6 +46,12 @@ static const char usage_text[] =
 	"Numbers are decimal, 0x hexadecimal or 0 octal. Sizes are bytes unless said otherwise.\n"
 	"Exit status: 0 done, 1 a system call failed (its errno is on standard error), 2 usage,\n"
 	"3 check found other bytes.\n"
+	"\n"
+	"The lines of a script are: alloc BYTES [OPTIONS]; free LINE, the buffer that this line made;\n"
+	"write TEXT; read. Each is answered by a JSON object: its line, the buffer it made or the\n"
+	"errno, and what AREA, a directory of /sys/kernel/debug/cma, then shows: `used`, and the runs\n"
+	"[first, length] of set bits. Line 0 is the state before. At the end every buffer of the\n"
+	"device is freed, and the state shown once more.\n"
 	"\n"
 	"Example: cma-ctl alloc 0x100000 --attr write-combine,no-warn && cma-ctl list\n";
 
@@ -309,6 +317,148 @@ static int cmd_version(const struct options *opt, char **argv)
 	return EXIT_OK;
 }
 
+/* Scripts */
+
+#define LINES 1000
+
+/* `used` and the set bits of an area, by its directory in debugfs; ends a line's object. */
+static void show_area(const char *area)
+{
+	unsigned long used, word, at = 0, first = 0, length = 0;
+	const char *comma = "";
+	char path[PATH_MAX];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/used", area);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%lu", &used) != 1)
+		die();
+	fclose(file);
+	printf(", \"used\": %lu, \"set\": [", used);
+
+	snprintf(path, sizeof(path), "%s/bitmap", area);
+	if (access(path, F_OK))	/* below a range since 6.15 */
+		snprintf(path, sizeof(path), "%s/ranges/0/bitmap", area);
+	file = fopen(path, "re");
+	if (!file)
+		die();
+	while (fscanf(file, "%lu", &word) == 1) {
+		for (int i = 0; i < 32; i++, at++) {
+			if (word >> i & 1) {
+				first = length++ ? first : at;
+				continue;
+			}
+			if (length)
+				printf("%s[%lu, %lu]", comma, first, length);
+			comma = length ? ", " : comma;
+			length = 0;
+		}
+	}
+	if (length)
+		printf("%s[%lu, %lu]", comma, first, length);
+	fclose(file);
+	printf("]}\n");
+}
+
+/* The options of an alloc, one word each; the words are used up. */
+static void alloc_options(struct cma_test_alloc *arg, char **save)
+{
+	char *word;
+
+	while ((word = strtok_r(NULL, " ", save))) {
+		char *value = strcmp(word, "--nowait") ? strtok_r(NULL, " ", save) : NULL;
+
+		if (!strcmp(word, "--nowait"))
+			arg->gfp = CMA_TEST_GFP_NOWAIT;
+		else if (!strcmp(word, "--align") && value)
+			arg->align = number(value, UINT64_MAX);
+		else if (!strcmp(word, "--attr") && value)
+			arg->attrs = attr_bits(value);
+		else
+			usage_error("no such option of alloc", word);
+	}
+}
+
+/* The newest buffer, for write(), which does not tell what it made. */
+static void newest(int fd, struct cma_test_alloc *made)
+{
+	uint32_t count;
+	struct cma_test_info *infos = snapshot(fd, &count);
+
+	if (count) {
+		made->handle = infos[count - 1].handle;
+		made->dma_address = infos[count - 1].dma_address;
+	}
+	free(infos);
+}
+
+/* Do what a line says; returns 0, or -1 with errno. @handles are those that the lines made. */
+static int operate(int fd, char *line, const uint32_t *handles, struct cma_test_alloc *made)
+{
+	char *save, *name = strtok_r(line, " ", &save);
+	char *word = name ? strtok_r(NULL, " ", &save) : NULL;
+	struct cma_test_free gone = { 0 };
+	ssize_t done;
+	char byte;
+
+	if (name && word && !strcmp(name, "alloc")) {
+		made->size = number(word, UINT64_MAX);
+		alloc_options(made, &save);
+		return ioctl(fd, CMA_TEST_IOC_ALLOC, made);
+	}
+	if (name && word && !strcmp(name, "free")) {
+		gone.handle = handles[number(word, LINES)];
+		return ioctl(fd, CMA_TEST_IOC_FREE, &gone);
+	}
+	if (name && word && !strcmp(name, "write")) {
+		done = write(fd, word, strlen(word));
+		if (done > 0)
+			newest(fd, made);
+		return done < 0 ? -1 : 0;
+	}
+	if (name && !word && !strcmp(name, "read"))
+		return read(fd, &byte, sizeof(byte));
+	usage_error("no such line of a script", name ? name : "");
+}
+
+static int cmd_script(const struct options *opt, char **argv)
+{
+	static uint32_t handles[LINES + 1];
+	int fd = device_open(opt);
+	char *line = NULL, byte;
+	unsigned int at = 0;
+	size_t size = 0;
+
+	printf("{\"line\": 0");
+	show_area(argv[0]);
+	while (getline(&line, &size, stdin) > 0) {
+		struct cma_test_alloc made = { 0 };
+
+		if (++at > LINES)
+			usage_error("too long a script", "1000 lines are the most");
+		line[strcspn(line, "\n")] = '\0';
+		printf("{\"line\": %u", at);
+		if (operate(fd, line, handles, &made)) {
+			const char *name = strerrorname_np(errno);
+
+			printf(", \"errno\": \"%s\"", name ? name : "E?");
+		} else if (made.handle) {
+			printf(", \"handle\": %u, \"dma_address\": %llu", made.handle,
+			       (unsigned long long)made.dma_address);
+			handles[at] = made.handle;
+		}
+		show_area(argv[0]);
+	}
+	free(line);
+	while (!read(fd, &byte, sizeof(byte)))
+		;
+	if (errno != EIDRM)
+		die();
+	printf("{\"line\": %u", at + 1);
+	show_area(argv[0]);
+	return EXIT_OK;
+}
+
 static const struct {
 	const char *name;
 	int arguments;
@@ -323,6 +473,7 @@ static const struct {
 	{ "write", 1, cmd_write },
 	{ "read", 0, cmd_read },
 	{ "version", 0, cmd_version },
+	{ "script", 1, cmd_script },
 };
 
 static int run(const struct options *opt, int argc, char **argv)

@@ -390,10 +390,16 @@ static void find_areas(void)
 	closedir(directory);
 }
 
-/* Fold the per-CPU parts of the counters in, and read those that a settled reading keeps. */
-static void read_counters(unsigned long *sums)
+/* What must not change while all is read: of the zones, and of CMA. */
+struct sums {
+	unsigned long free[MAX_ZONES], free_cma[MAX_ZONES], used[MAX_AREAS];
+};
+
+/* Fold the per-CPU parts of the counters in, and read them. */
+static struct sums read_counters(void)
 {
 	int fd = open(STAT_REFRESH, O_RDONLY | O_CLOEXEC);
+	struct sums sums = { 0 };
 	char byte;
 
 	/* A kernel for one CPU has no parts to fold, and no such file. */
@@ -403,28 +409,49 @@ static void read_counters(unsigned long *sums)
 		close(fd);
 	read_zoneinfo();
 	for (unsigned int i = 0; i < zone_count; i++) {
-		*sums++ = zones[i].numbers[Z_FREE];
-		*sums++ = zones[i].numbers[Z_FREE_CMA];
+		sums.free[i] = zones[i].numbers[Z_FREE];
+		sums.free_cma[i] = zones[i].numbers[Z_FREE_CMA];
 	}
 	for (unsigned int i = 0; i < area_count; i++)
-		*sums++ = number_in(DEBUGFS "/%s/used", areas[i].entry);
+		sums.used[i] = number_in(DEBUGFS "/%s/used", areas[i].entry);
+	return sums;
 }
 
-static bool read_all(int flags_fd)
+static bool same_cma(const struct sums *a, const struct sums *b)
 {
-	static unsigned long before[2 * MAX_ZONES + MAX_AREAS], after[ARRAY_SIZE(before)];
+	return !memcmp(a->free_cma, b->free_cma, sizeof(a->free_cma)) &&
+	       !memcmp(a->used, b->used, sizeof(a->used));
+}
 
-	read_counters(before);
+/* Read all but the flags of the pages; true when it is of one moment, whose counters are @sums. */
+static bool read_all(struct sums *sums)
+{
+	struct sums before = read_counters();
+
 	read_numbers("/proc/meminfo", meminfo, ARRAY_SIZE(meminfo));
 	read_numbers("/proc/vmstat", vmstat, ARRAY_SIZE(vmstat));
-	for (unsigned int i = 0; i < area_count; i++) {
+	for (unsigned int i = 0; i < area_count; i++)
 		read_area(&areas[i]);
-		if (flags_fd >= 0)
-			read_flags(flags_fd, &areas[i]);
-	}
 	read_pagetypeinfo();
-	read_counters(after);
-	return !memcmp(before, after, sizeof(before));
+	*sums = read_counters();
+	return same_cma(&before, sums) && !memcmp(before.free, sums->free, sizeof(before.free));
+}
+
+/*
+ * Read the flags of the pages, for which the counters of CMA alone must hold still. This takes so
+ * long that others change in most cases; the zones keep the numbers of read_all().
+ */
+static bool read_pages(int fd, const struct sums *sums)
+{
+	static struct zone kept[MAX_ZONES];
+	struct sums after;
+
+	for (unsigned int i = 0; i < area_count; i++)
+		read_flags(fd, &areas[i]);
+	memcpy(kept, zones, sizeof(kept));
+	after = read_counters();
+	memcpy(zones, kept, sizeof(kept));
+	return same_cma(sums, &after);
 }
 
 static void print_field(const char *key, unsigned long value)
@@ -526,6 +553,7 @@ int main(int argc, char **argv)
 	};
 	bool settled = false;
 	int readings = 0, flags_fd = -1, letter;
+	struct sums sums;
 
 	while ((letter = getopt_long(argc, argv, "ph", known, NULL)) != -1) {
 		switch (letter) {
@@ -549,7 +577,7 @@ int main(int argc, char **argv)
 	while (!settled && readings++ < READINGS) {
 		if (readings > 1)
 			usleep(PAUSE_US);
-		settled = read_all(flags_fd);
+		settled = read_all(&sums) && (flags_fd < 0 || read_pages(flags_fd, &sums));
 	}
 	print_system(settled, readings);
 	for (unsigned int i = 0; i < zone_count; i++)

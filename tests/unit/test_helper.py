@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness.cma.helper import Buffer, CheckResult, DeviceInfo, Helper, HelperError, LiveBuffer
+from harness.cma.helper import (
+    Buffer,
+    CheckResult,
+    DeviceInfo,
+    Helper,
+    HelperError,
+    LiveBuffer,
+    Step,
+)
 from harness.errors import GuestError, GuestTimeout
 
 
@@ -190,6 +198,35 @@ def test_info():
     device, shell = helper('{"abi": 1, "page_size": 4096, "natural_align": 1048576, "live": 0}\n')
     assert device.info() == DeviceInfo(1, 4096, 1 << 20, 0)
     assert shell.arguments[2:] == ["version"]
+
+
+def test_a_script_goes_in_as_lines_and_each_step_comes_back():
+    device, shell = helper(
+        '{"line": 0, "used": 64, "set": [[0, 64]]}\n'
+        '{"line": 1, "handle": 3, "dma_address": 4096, "used": 66, "set": [[0, 64], [70, 2]]}\n'
+        '{"line": 2, "errno": "EIDRM", "used": 64, "set": [[0, 64]]}\n'
+        '{"line": 3, "used": 64, "set": [[0, 64]]}\n'
+    )
+    before, made, refused, after = device.script(["alloc 0x2000", "read"], "/debug/linux,cma")
+    assert before == Step(0, None, None, "", 64, ((0, 64),))
+    assert made == Step(1, 3, 4096, "", 66, ((0, 64), (70, 2)))
+    assert refused == Step(2, None, None, "EIDRM", 64, ((0, 64),))
+    assert after.line == 3
+    assert " ".join(shell.arguments[2:]) == ("script /debug/linux,cma <<end alloc 0x2000 read end")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '{"line": 0, "used": 0, "set": []}\n',
+        '{"line": 0, "used": 0, "set": [0]}\n',
+        '{"line": 0, "used": 0, "set": [], "errno": 5}\n',
+    ],
+)
+def test_a_script_that_is_cut_short_or_odd_is_an_error(output: str):
+    device, _shell = helper(output)
+    with pytest.raises(HelperError):
+        device.script([], "/debug")
 
 
 def test_errors_of_the_shell_pass():
