@@ -332,6 +332,23 @@ def _some(area: Area) -> str:
     return f": {told}" if told else ""
 
 
+def _none_unnamed(snapshot: Snapshot) -> Found | None:
+    """The same by /proc/kpageflags, which tells a user's pages, so that few are left to explain."""
+    if any(area.open is None for area in snapshot.areas):
+        return None
+    return (
+        (
+            zone.name,
+            f"zone {zone.name}: {unnamed} pages of its areas are neither allocated (debugfs), nor "
+            f"free or a user's (kpageflags), but at most {known} are on per-CPU lists (zoneinfo)",
+        )
+        for zone in (snapshot.zones if snapshot.system.settled else ())
+        for unnamed in [sum(a.open.unnamed for a in snapshot.areas_in(zone) if a.open)]
+        for known in [zone.per_cpu + zone.nr_zspages + _ON_THEIR_WAY * zone.cpus]
+        if unnamed > known
+    )
+
+
 def _free_pages(snapshot: Snapshot) -> Found | None:
     if any(area.taken is None or area.open is None for area in snapshot.areas):
         return None
@@ -365,4 +382,5 @@ INVARIANTS: dict[str, Rule] = {
     "no page of an area is lost": _none_lost,
     "pages of an area are movable, or allocated": _pages,
     "nr_free_cma is the areas' free pages": _free_pages,
+    "no page of an area is without a place": _none_unnamed,
 }

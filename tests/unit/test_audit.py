@@ -196,6 +196,12 @@ def test_a_sound_snapshot_breaks_nothing_and_all_is_audited():
             "8000 pages of its areas are free in the buddy allocator (kpageflags), nr_free_cma "
             "counts 8128",
         ),
+        (
+            of_area(sound(), open=pages(free=8128, unnamed=229)),
+            "no page of an area is without a place",
+            "229 pages of its areas are neither allocated (debugfs), nor free or a user's "
+            "(kpageflags), but at most 228",
+        ),
     ],
 )
 def test_each_invariant_is_seen_broken_with_both_numbers(snapshot, invariant, told):
@@ -261,6 +267,7 @@ def test_what_a_kernel_does_not_show_is_left_out_and_told():
         "pages allocated - released = used",
         "pages of an area are movable, or allocated",
         "nr_free_cma is the areas' free pages",
+        "no page of an area is without a place",
     }
 
 
