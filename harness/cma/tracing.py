@@ -155,7 +155,7 @@ def traced(shell: Shell, *events: str) -> Iterator[Trace]:
         formats = _run(
             shell,
             f"cd {place} && echo {_BUFFER_KB} >buffer_size_kb && {switched} && "
-            "for event in $(cat set_event); do cat events/${event%%:*}/${event#*:}/format; done",
+            "cat $(sed 's|\\(.*\\):\\(.*\\)|events/\\1/\\2/format|' set_event)",
         )
         yield Trace(shell, place, parse_formats(formats))
     finally:
