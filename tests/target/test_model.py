@@ -37,7 +37,7 @@ from harness.guest.guest import Guest
 
 DEBUGFS = "/sys/kernel/debug/cma"
 STEPS = 40
-SHRINKING_SECONDS = 60
+SHRINKING_SECONDS = 30
 MIB = 1 << 20
 
 
@@ -178,21 +178,23 @@ def compare(subject: Subject, operations: Sequence[Operation]) -> None:
     lines = [operation.line() for operation in operations]
     before, *steps, emptied = subject.helper.script(lines, subject.directory)
     model = subject.model
-    told = [f"before: {differs(Expected(model.area), before, ())}".removesuffix(": ")]
+    compared = [("before", differs(Expected(model.area), before, subject.areas))]
     for operation, step in zip(operations, steps, strict=True):
         model, expected = model.step(operation)
         if expected.may_fail and step.errno_name == "ENOSPC":
             model, expected = model.without(step.line), Expected(model.area, errno_name="ENOSPC")
         wrong = differs(expected, step, subject.areas)
-        told.append(f"{step.line}: {operation.line()}{' <-- ' if wrong else ''}{wrong}")
+        compared.append((f"{step.line}: {operation.line()}", wrong))
         if wrong:
             break
-    wrong = differs(Expected(subject.model.area), emptied, ())
-    told.append(f"emptied{' <-- ' if wrong else ''}{wrong}")
-    base, pages = subject.model.area.base, subject.model.area.pages
-    assert not any(" <-- " in line for line in told), (
-        f"the area at {base:#x} with {pages} pages is not as the model:\n" + "\n".join(told)
-    )
+    compared.append(("emptied", differs(Expected(subject.model.area), emptied, subject.areas)))
+    if any(wrong for _step, wrong in compared):
+        area = subject.model.area
+        told = [f"{step}  <-- {wrong}" if wrong else step for step, wrong in compared]
+        raise AssertionError(
+            f"the area of {area.pages} pages at {area.base:#x} is not as the model:\n"
+            + "\n".join(told)
+        )
 
 
 def explore(subject: Subject, examples: int) -> None:
