@@ -57,7 +57,8 @@ class Prepared:
 
     def launch(self, append: str = "") -> Launch:
         """Return what QEMU is to be started with; `append` ends the kernel's command line."""
-        board = self.cell.board
+        board, cell = self.cell.board, self.cell
+        words = (f"console={board.console}", _CMDLINE, cell.kernel.cmdline, cell.layout.cmdline)
         return Launch(
             kernel=self.kernel.zimage,
             machine=board.qemu_machine,
@@ -66,12 +67,7 @@ class Prepared:
             cpus=board.cpus,
             dtb=self.tree.blob,
             initrd=self.image.archive,
-            cmdline=" ".join(
-                filter(
-                    None,
-                    (f"console={board.console}", _CMDLINE, self.cell.layout.cmdline, append),
-                )
-            ),
+            cmdline=" ".join(filter(None, (*words, append))),
             serial_index=board.serial,
             network=board.has("net"),
             seed=1,

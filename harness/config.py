@@ -36,6 +36,7 @@ def parse_size(value: object) -> int:
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 # What the device tree specification (v0.4, 2.2.1) allows in a node's name.
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9,._+-]{0,30}$")]
+Cmdline = Annotated[str, Field(pattern=r"^[!-~ ]*$")]
 PLAIN = "plain"  # the kernel as its fragments have it, without a variant's
 
 
@@ -44,21 +45,30 @@ class _Frozen(BaseModel):
 
 
 class Variant(_Frozen):
-    """What a build of any kernel adds, to see more of it: fragments, and variables of make."""
+    """What a build of any kernel adds, to see more of it: fragments, and variables of make.
+
+    `cmdline` is for the kernel's command line; `slow` is by how much longer the guest may take for
+    everything.
+    """
 
     config: tuple[str, ...] = ()
     make: Mapping[str, str] = {}
+    cmdline: Cmdline = ""
+    slow: float = Field(default=1, ge=1)
 
 
 class Kernel(_Frozen):
     """A kernel to build: where its source comes from and which fragments configure it.
 
-    `make` has variables of make's command line, such as the objects to profile.
+    `make` has variables of make's command line, such as the objects to profile. `cmdline` and
+    `slow` are what its variant wants of a guest: see `Variant`.
     """
 
     name: str
     variant: str = PLAIN
     make: Mapping[str, str] = {}
+    cmdline: Cmdline = ""
+    slow: float = Field(default=1, ge=1)
     package: str | None = None
     tree: Path | None = None
     config: tuple[str, ...]
@@ -76,8 +86,8 @@ class Kernel(_Frozen):
 
     def with_variant(self, name: str, variant: Variant) -> Kernel:
         """Return this kernel as that variant of it."""
-        config = self.config + variant.config
-        return self.model_copy(update={"variant": name, "config": config, "make": variant.make})
+        added = variant.model_dump() | {"config": self.config + variant.config}
+        return self.model_copy(update={"variant": name} | added)
 
     def fragments(self) -> tuple[Path, ...]:
         """Return the fragment files in the order in which they are merged."""
@@ -144,7 +154,7 @@ class Layout(_Frozen):
 
     name: str
     description: str
-    cmdline: str = Field(default="", pattern=r"^[!-~ ]*$")
+    cmdline: Cmdline = ""
     area: tuple[Area, ...] = ()
 
     @model_validator(mode="after")
@@ -158,6 +168,43 @@ class Layout(_Frozen):
                 raise ValueError(f"{what} used twice: {', '.join(twice)}")
         if sum(area.default for area in self.area) > 1:
             raise ValueError("more than one area is the default one")
+        return self
+
+
+class CoveredFile(_Frozen):
+    """A source file whose coverage is told: all of it, or some of its functions.
+
+    `goal` is in per cent of the lines; less than this fails.
+    """
+
+    path: str
+    goal: float | None = Field(default=None, ge=0, le=100)
+    functions: tuple[str, ...] = ()
+
+
+class Reason(_Frozen):
+    """Why lines are not executed: of a function, those with these texts, or all of it.
+
+    A text may be of several lines, which follow each other; indentation does not count.
+    """
+
+    file: str
+    function: str
+    lines: tuple[str, ...] = ()
+    reason: str = Field(min_length=1)
+
+
+class Coverage(_Frozen):
+    """configs/coverage.toml: what is looked at, and what nothing can reach."""
+
+    file: tuple[CoveredFile, ...]
+    reason: tuple[Reason, ...] = ()
+
+    @model_validator(mode="after")
+    def _reasons_of_files(self) -> Self:
+        strangers = {reason.file for reason in self.reason} - {file.path for file in self.file}
+        if strangers:
+            raise ValueError(f"reasons for files that are not listed: {', '.join(strangers)}")
         return self
 
 
@@ -283,6 +330,12 @@ def _keys(model: type[BaseModel]) -> tuple[str, ...]:
 def _model_at(model: type[BaseModel], where: tuple[str | int, ...]) -> type[BaseModel]:
     """Return the model of the table at `where`; only layouts nest, one level deep."""
     return Area if where and model is Layout else model
+
+
+def load_coverage() -> Coverage:
+    """Return configs/coverage.toml."""
+    path = CONFIGS / "coverage.toml"
+    return _validate(Coverage, read_toml(path), path)
 
 
 class Recipe(_Frozen):

@@ -63,11 +63,15 @@ class _Expected:
 
 
 class Console:
-    """A guest's serial console, from one thread. `why` says how QEMU ended, when it has."""
+    """A guest's serial console, from one thread. `why` says how QEMU ended, when it has.
 
-    def __init__(self, connection: socket, *, why: Callable[[], str]) -> None:
+    A kernel that checks itself is `slow`: by this the waits for what it is to do are longer.
+    """
+
+    def __init__(self, connection: socket, *, why: Callable[[], str], slow: float = 1) -> None:
         self._stream = Stream(connection)
         self._why = why
+        self._slow = slow
         self._data = self._stream.log
         self._at = 0  # consumed up to here
         self._judged = 0  # faults before this are known to somebody
@@ -107,6 +111,7 @@ class Console:
         soon as QEMU is gone, GuestTimeout after `timeout` seconds.
         """
         regex = re.compile(pattern)
+        timeout *= self._slow
         deadline = time.monotonic() + timeout
         while True:
             # What is not consumed; pexpect cannot know of faults that were read past a match.
@@ -226,7 +231,7 @@ class Console:
         try:
             try:
                 yield expected.found
-                self._await_provoked(expected, time.monotonic() + timeout)
+                self._await_provoked(expected, time.monotonic() + timeout * self._slow)
             except (_Provoked, GuestDied):
                 with suppress(_Provoked):
                     self._look()
@@ -239,7 +244,7 @@ class Console:
         """Copy a file into the guest with its mode, as text: some 25 kB a second."""
 
         def send(part: str) -> None:
-            transfer.send_as_text(self.run, local.read_bytes(), part, timeout)
+            transfer.send_as_text(self.run, local.read_bytes(), part, timeout * self._slow)
 
         transfer.put(self.run, send, local, remote, timeout)
 
@@ -352,12 +357,12 @@ class Console:
 
     def _collect(self, start: int) -> tuple[Fault, ...]:
         """Read on until the report that starts at `start` is all there; split it."""
-        deadline = time.monotonic() + _FAULT_SECONDS
+        deadline = time.monotonic() + _FAULT_SECONDS * self._slow
         size = -1
         while size < len(self._data) and time.monotonic() < deadline:
             size = len(self._data)
             ended = _ENDS.search(self._data, max(start, size - LONGEST_MATCH))
-            self._fill(_QUIET_AFTER_END if ended else _QUIET_SECONDS)
+            self._fill((_QUIET_AFTER_END if ended else _QUIET_SECONDS) * self._slow)
         return extract(bytes(self._data[max(self._judged, start - _LEAD) :]))
 
     def _line_start(self, end: int) -> int:

@@ -43,11 +43,20 @@ class Guest(Closing):
     the console. Both raise KernelFaulted, GuestDied and GuestTimeout, with the console's tail.
     """
 
-    def __init__(self, machine: Machine, console: Console, keys: Keys | None, boot: Phases) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        console: Console,
+        keys: Keys | None,
+        boot: Phases,
+        *,
+        slow: float = 1,
+    ) -> None:
         self.machine = machine
         self.console = console
         self.phases = boot
         self._keys = keys
+        self._slow = slow
         self._ssh: Ssh | None = None
 
     @classmethod
@@ -58,9 +67,13 @@ class Guest(Closing):
         keys: Keys | None = None,
         *,
         timeout: float = 60,
+        slow: float = 1,
         gdb: bool = False,
     ) -> Self:
         """Start a guest and wait up to `timeout` seconds until its init is ready.
+
+        `slow` is for a kernel that checks itself: all that it is waited for, this boot included,
+        may take so many times longer than callers say.
 
         `directory` gets console.log, qemu.log and boot.sh. `launch.initrd` must hold images/init
         and, for ssh, `keys.files`. Raises HostError when QEMU fails, and what waits raise.
@@ -71,7 +84,7 @@ class Guest(Closing):
         script.chmod(0o755)
         began = time.monotonic()
         machine = Machine.start(launch, directory, gdb=gdb, timeout=timeout)
-        console = Console(machine.console, why=machine.why)
+        console = Console(machine.console, why=machine.why, slow=slow)
         try:
             made = time.monotonic()
             machine.cont()
@@ -80,13 +93,14 @@ class Guest(Closing):
             )
             init = time.monotonic()
             if READY not in console.text(0, console.position):
-                console.wait_for(woven(READY), timeout - (init - made), "waiting for /init")
+                left = timeout - (init - made) / slow
+                console.wait_for(woven(READY), left, "waiting for /init")
             phases = Phases(made - began, init - made, time.monotonic() - init)
         except BaseException:
             console.close()
             machine.stop()
             raise
-        return cls(machine, console, keys if launch.network else None, phases)
+        return cls(machine, console, keys if launch.network else None, phases, slow=slow)
 
     @property
     def qmp(self) -> Qmp:
@@ -103,7 +117,9 @@ class Guest(Closing):
         """The ssh connection, made when it is first asked for; None without network or keys."""
         if self._ssh is None and self._keys is not None:
             port = self.machine.forwarded_port(SSH_PORT)
-            self._ssh = Ssh.connect(port, self._keys, _LOGIN_SECONDS, self.console.check)
+            self._ssh = Ssh.connect(
+                port, self._keys, _LOGIN_SECONDS, self.console.check, slow=self._slow
+            )
         return self._ssh
 
     def run(self, command: str, timeout: float = 30) -> Completed:
@@ -129,7 +145,7 @@ class Guest(Closing):
         """
         with suppress(GuestError):  # it may be dead or deaf already: then QEMU is ended below
             self.console.send(b"\x15\npoweroff -f\n")
-        self.machine.ended(timeout)
+        self.machine.ended(timeout * self._slow)
         self.close()
         ending = self.machine.ended()
         assert ending, "close() has ended it"

@@ -83,16 +83,27 @@ def dropbear_key(key: Ed25519PrivateKey) -> bytes:
 class Ssh:
     """An ssh connection to a guest. `watch` is called while it waits.
 
-    Every call raises GuestTimeout at its deadline and GuestDied as soon as the guest is gone.
+    A kernel that checks itself is `slow`: by this all waits are longer than callers say. Every
+    call raises GuestTimeout at its deadline and GuestDied as soon as the guest is gone.
     """
 
-    def __init__(self, transport: paramiko.Transport, watch: Watch) -> None:
+    def __init__(self, transport: paramiko.Transport, watch: Watch, slow: float = 1) -> None:
         self._transport = transport
         self._watch = watch
+        self._slow = slow
 
     @classmethod
-    def connect(cls, port: int, keys: Keys, timeout: float, watch: Watch = lambda _: None) -> Ssh:
+    def connect(
+        cls,
+        port: int,
+        keys: Keys,
+        timeout: float,
+        watch: Watch = lambda _: None,
+        *,
+        slow: float = 1,
+    ) -> Ssh:
         """Log in as root within `timeout` seconds; `port` is one of 127.0.0.1."""
+        timeout *= slow
         with _told("the ssh login", timeout, watch):
             connection = socket.create_connection(("127.0.0.1", port), timeout)
             # Else Nagle waits for a delayed ACK: 70 ms a command instead of 25 (QEMU 7.2).
@@ -112,7 +123,7 @@ class Ssh:
             except BaseException:
                 transport.close()
                 raise
-        return cls(transport, watch)
+        return cls(transport, watch, slow)
 
     def run(
         self, command: str | Sequence[str], timeout: float, input: bytes | None = None
@@ -130,8 +141,9 @@ class Ssh:
     def interact(self, transcript: Path) -> None:
         """Give a shell to the person at the terminal until it ends, or Ctrl-]."""
         size = terminal.require()
-        with _told("a shell", _SHELL_SECONDS, self._watch):
-            channel = self._transport.open_session(timeout=_SHELL_SECONDS)
+        patience = _SHELL_SECONDS * self._slow
+        with _told("a shell", patience, self._watch):
+            channel = self._transport.open_session(timeout=patience)
             channel.get_pty("vt100", size.columns, size.lines)
             channel.invoke_shell()
         with channel:
@@ -159,6 +171,7 @@ class Ssh:
         self._transport.close()
 
     def _run(self, line: str, timeout: float, data: bytes) -> tuple[int, bytes]:
+        timeout *= self._slow
         deadline = time.monotonic() + timeout
         with _told(line, timeout, self._watch):
             channel = self._transport.open_session(timeout=timeout)

@@ -118,3 +118,26 @@ def test_a_variant_adds_to_a_kernel():
 def test_an_unknown_variant_is_told_with_the_nearest_one():
     with pytest.raises(UsageError, match=r"nearest: debug"):
         config.load_kernel("6.12", "debgu")
+
+
+def test_a_variant_says_how_its_guests_are_started():
+    plain, debug = config.load_kernel("6.12"), config.load_kernel("6.12", "debug")
+    assert (plain.cmdline, plain.slow) == ("", 1)
+    assert "page_poison=1" in debug.cmdline
+    assert debug.slow > 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("slow = 0.5", r"variant\.mine\.slow"),
+        ('cmdline = "a\\nb"', r"variant\.mine\.cmdline"),
+        ("slwo = 2", "nearest: slow"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(tmp_path, monkeypatch, entry, complaint):
+    original = (config.CONFIGS / "kernels.toml").read_text()
+    (tmp_path / "kernels.toml").write_text(f"{original}\n[variant.mine]\n{entry}\n")
+    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    with pytest.raises(ConfigError, match=complaint):
+        config.load_kernel("6.12", "mine")

@@ -87,6 +87,18 @@ def test_a_timeout_consumes_nothing_and_shows_the_tail(peer):
     assert console.position == 0
 
 
+def test_a_slow_kernel_is_waited_for_longer():
+    here, there = socket.socketpair()
+    console = Console(here, why=lambda: "", slow=50)
+    threading.Timer(0.5, there.sendall, [b"at last"]).start()
+    assert console.wait_for(rb"at last", 0.1) == b"at last"
+    with pytest.raises(GuestTimeout, match=r"not within 0\.5 s"):
+        console.wait_for(rb"never", 0.01)
+    console.close()
+    there.close()
+    here.close()
+
+
 def test_the_peer_s_end_ends_the_wait_at_once(peer):
     guest, console = peer
     timer = threading.Timer(0.1, guest.shutdown, [socket.SHUT_RDWR])
