@@ -10,9 +10,11 @@ ARGS ?=
 CELL = --kernel $(KERNEL) --variant $(VARIANT) --board $(BOARD) --layout $(LAYOUT)
 BIN = .venv/bin
 READY = .venv/.ready
+SUITES = kmod/cma_kunit tests/target
 
 .DEFAULT_GOAL := help
-.PHONY: host help test-arm test lint types unit line target console ssh debug nightly clean
+.PHONY: host help test-arm test lint types unit line target contract coverage console ssh debug \
+	nightly clean
 
 help: ## show this
 	@echo 'make TARGET [KERNEL=6.12|PATH] [BOARD=virt] [LAYOUT=default] [ARGS=...]'
@@ -37,9 +39,17 @@ unit: $(READY) ## tests without a guest
 line: $(READY) ## the harness itself on real guests: verdicts, records, failures
 	$(BIN)/pytest -q tests/line
 
-target: $(READY) ## suites, and tests of helper and guest, on the default cell and on two areas
-	$(BIN)/cma-harness test $(CELL) $(ARGS) kmod/cma_kunit tests/target
-	$(BIN)/cma-harness test $(CELL) --layout two-areas $(ARGS) kmod/cma_kunit tests/target
+target: $(READY) ## the contract but for what takes long, and the KUnit suites on the default cell
+	$(BIN)/cma-harness test $(CELL) --layout contract -m 'not long' $(ARGS) $(SUITES)
+	$(BIN)/cma-harness test $(CELL) $(ARGS) kmod/cma_kunit
+
+contract: $(READY) ## the whole contract of CMA, and its ten slowest cases
+	$(BIN)/cma-harness test $(CELL) --layout contract --durations=10 $(ARGS) $(SUITES)
+
+# A red case (1) decides too, but is no reason to keep the coverage back.
+COUNTED = $(CELL) --variant coverage --layout contract $(ARGS) $(SUITES)
+coverage: $(READY) ## which lines of the allocator the whole contract executes
+	@$(BIN)/cma-harness test $(COUNTED); red=$$?; [ $$red -gt 1 ] || $(BIN)/cma-harness coverage && exit $$red
 
 console: $(READY) ## boot a guest and talk to its serial console; Ctrl-] leaves
 	@$(BIN)/cma-harness console $(CELL) $(ARGS)

@@ -15,17 +15,21 @@ from rich.console import Console
 
 from harness import cell, host, ktap
 from harness.cache import Cache
-from harness.config import PLAIN
+from harness.config import PLAIN, load_coverage
+from harness.coverage.survey import survey
 from harness.errors import HarnessError, UsageError
 from harness.guest.terminal import require
+from harness.kernel.build import toolchain
 from harness.live import LiveCell
 from harness.process import find, interactive
 from harness.progress import Progress
+from harness.report import coverage as coverage_report
 from harness.report import html, junit, terminal
 from harness.results import from_ktap, record
+from harness.results.coverage import COVERAGE_FILE
 from harness.results.record import CellRecord, RunRecord
 from harness.text import printable
-from harness.verdict import EXIT_INTERRUPTED, EXIT_USAGE, exit_code
+from harness.verdict import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_USAGE, exit_code
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -274,6 +278,37 @@ def report(
         html.write(stored, directory / "report.html")
         terminal.show(stored, Console(highlight=False), every_case=True)
     raise typer.Exit(exit_code(case.verdict for case in stored.cases()))
+
+
+@app.command()
+def coverage(
+    run: Annotated[Path, typer.Argument(help="The directory of a run on coverage kernels.")] = RUNS
+    / "latest",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which lines of the allocator a run executed; coverage.json and .html are left in it.
+
+    The exit code is 1 when a goal of configs/coverage.toml is missed, or when a line that was not
+    executed has no reason there.
+
+    Example: cma-harness coverage runs/latest
+    """
+    stored = record.read(run)
+    if len(stored.cells) != 1:
+        raise UsageError(f"a run has one cell, this has {len(stored.cells)}", where=str(run))
+    (cell_record,) = stored.cells
+    kdir = Cache().root / "kernel" / cell_record.kernel_key / "kdir"
+    found = survey(
+        load_coverage(), cell_record, run / cell_record.name, kdir, f"{toolchain().prefix}gcov"
+    )
+    record.write_whole(run / COVERAGE_FILE, found.model_dump_json(indent=1) + "\n")
+    coverage_report.write(found, run / "coverage.html")
+    if as_json:
+        print(found.model_dump_json(indent=1))
+    else:
+        coverage_report.show(found, Console(highlight=False))
+        print(f"every line: {run / 'coverage.html'}")
+    raise typer.Exit(EXIT_PASSED if found.good else EXIT_FAILED)
 
 
 @cache_app.command("show")

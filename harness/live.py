@@ -14,8 +14,10 @@ from harness.cma import areas, counters, reality
 from harness.cma.areas import Survey
 from harness.cma.audit import audit, audited
 from harness.cma.counters import Snapshot
+from harness.coverage import counters as executed
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
 from harness.faults import Fault, extract
+from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
 from harness.guest.ssh import make_keys
@@ -50,6 +52,7 @@ class LiveCell(Closing):
         self.argv: tuple[str, ...] = ()
         self.qemu_version = ""
         self.survey: Survey | None = None
+        self._slow = prepared.cell.kernel.slow
         self._append = append
         self._gdb = gdb
         self._guest: Guest | None = None
@@ -120,20 +123,24 @@ class LiveCell(Closing):
 
     def log_name(self) -> str:
         """The current console log's path below the cell's directory."""
+        return str((self._boot_directory / CONSOLE_LOG).relative_to(self.directory))
+
+    @property
+    def _boot_directory(self) -> Path:
         number = self._boots_tried
-        return CONSOLE_LOG if number <= 1 else f"boot-{number}/{CONSOLE_LOG}"
+        return self.directory if number <= 1 else self.directory / f"boot-{number}"
 
     def outcome(self, module: str, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a KUnit case ended: the one with that number in its suite's plan.
 
         The module is loaded when it is first asked for. `timeout` is in seconds, for each case.
         """
-        return self._run(module).outcome(suite, number, timeout)
+        return self._run(module).outcome(suite, number, timeout * self._slow)
 
     def module_end(self, module: str, timeout: float) -> Outcome:
         """Unload a module when its cases have ended, and return how that went."""
         run = self._run(module)
-        outcome = run.end(timeout)
+        outcome = run.end(timeout * self._slow)
         if self._active == module:
             self._active = None
             if run.damaged:
@@ -144,10 +151,25 @@ class LiveCell(Closing):
         if module not in self._modules:
             guest = self.guest()
             suites = self.prepared.modules.suites(module)
-            run = ModuleRun(guest, module, suites, self.log_name(), self.explain)
+            run = ModuleRun(guest, module, suites, self.log_name(), self.explain, self.lost)
             self._modules[module] = run
             self._active = module
         return self._modules[module]
+
+    @property
+    def finds_leaks(self) -> bool:
+        """Whether the kernel looks for memory that was lost."""
+        return self.prepared.kernel.option(kmemleak.OPTION) == "y"
+
+    def lost(self, aged: bool) -> str:
+        """Return what the running guest's kernel has lost of its memory, "" for nothing.
+
+        `aged` as for `kmemleak.scan`. Raises `Blind` where it was to look and does not.
+        """
+        if self._guest is None or not self.finds_leaks:
+            return ""
+        leaks = kmemleak.scan(self._guest.console, aged=aged)
+        return kmemleak.explain(leaks) if leaks else ""
 
     def explain(self, faults: Sequence[Fault]) -> str:
         """Return what faulted and where, and the first report with its addresses resolved."""
@@ -169,6 +191,7 @@ class LiveCell(Closing):
     def discard(self) -> None:
         """End a guest that can no longer be trusted; the next one is booted when needed."""
         if self._guest is not None:
+            executed.keep(self._guest, self.prepared.kernel, self._boot_directory)
             self._guest.close()
             self._guest = None
             self._before = None
@@ -178,14 +201,14 @@ class LiveCell(Closing):
         if self._active is not None:
             self.discard()
         if self._guest is not None:
+            executed.keep(self._guest, self.prepared.kernel, self._boot_directory)
             self._guest.power_off()
             self._guest = None
         self._symbols.close()
 
     def _boot(self) -> Guest:
         self._boots_tried += 1
-        number = self._boots_tried
-        directory = self.directory if number == 1 else self.directory / f"boot-{number}"
+        directory = self._boot_directory
         directory.mkdir(parents=True, exist_ok=True)
         launch = self.prepared.launch(self._append)
         with tempfile.TemporaryDirectory(prefix="cma-keys-") as private:
@@ -197,7 +220,12 @@ class LiveCell(Closing):
             initrd = directory / "initramfs.cpio"
             self.prepared.image.with_files(files, work, initrd)
             self._guest = guest = Guest.boot(
-                replace(launch, initrd=initrd), directory, keys, timeout=BOOT_SECONDS, gdb=self._gdb
+                replace(launch, initrd=initrd),
+                directory,
+                keys,
+                timeout=BOOT_SECONDS,
+                slow=self._slow,
+                gdb=self._gdb,
             )
             self.boots.append(guest.boot_seconds)
             self.argv = guest.machine.argv

@@ -16,6 +16,7 @@ from harness import ktap
 from harness.errors import GuestDied, GuestError
 from harness.faults import Fault, extract
 from harness.guest.guest import Guest
+from harness.guest.kmemleak import Blind
 from harness.guest.running import Running
 from harness.image.initramfs import MODULES
 from harness.kernel.kunit_elf import Suite
@@ -40,7 +41,11 @@ class Outcome:
 
 
 class ModuleRun:
-    """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's."""
+    """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's.
+
+    `lost` looks for memory that was lost and says what it found; it is told whether what it looks
+    for is old enough to be seen at once.
+    """
 
     def __init__(
         self,
@@ -49,12 +54,14 @@ class ModuleRun:
         suites: Sequence[Suite],
         log: str,
         explain: Callable[[Sequence[Fault]], str],
+        lost: Callable[[bool], str],
     ) -> None:
         self._guest = guest
         self._module = module
         self._planned = {suite.name: [case.name for case in suite.cases] for suite in suites}
         self._log = log
         self._explain = explain
+        self._lost = lost
         self._parser = ktap.Parser()
         self._results: dict[Key, Outcome] = {}
         self._why = ""  # why there will be no more results, once there will be none
@@ -166,16 +173,29 @@ class ModuleRun:
         if stray:
             return Outcome(Verdict.CRASH, f"outside every case: {self._explain(stray)}")
         try:
+            # Before rmmod, while the functions of the module have names in a back trace; what its
+            # variables still held is lost only behind it.
+            blind = self._look_for_leaks(aged=False)
             if self._running.status == 0:
                 done = self._guest.console.run(f"rmmod {self._module}", _UNLOAD_SECONDS)
                 if done.status:
                     self._problems.append(f"rmmod {self._module}: {done.output.strip()}")
+                blind = blind or self._look_for_leaks(aged=True)
         except GuestError as error:
             faults = extract(error.what.encode())
             told = self._explain(faults) if faults else f"{error}\n{error.tail}".strip()
             return Outcome(error.verdict, f"while it was unloaded: {told}")
-        verdict = Verdict.FAIL if self._problems else Verdict.PASS
-        return Outcome(verdict, "\n".join(dict.fromkeys(self._problems)))
+        if self._problems:
+            return Outcome(Verdict.FAIL, "\n".join(dict.fromkeys(self._problems)))
+        return Outcome(Verdict.SKIP, blind) if blind else Outcome(Verdict.PASS, "")
+
+    def _look_for_leaks(self, *, aged: bool) -> str:
+        """Note what was lost; return why the kernel does not look, where it does not."""
+        try:
+            self._problems += filter(None, [self._lost(aged)])
+        except Blind as error:
+            return error.what
+        return ""
 
     def _between(self) -> Iterator[bytes]:
         """Yield the stretches of console that belong to no case."""

@@ -212,6 +212,18 @@ class ModuleItem(_TargetItem):
         return live.module_end(self.name, timeout)
 
 
+class LeakItem(_TargetItem):
+    """Whether the tests of a file left memory that nothing points to."""
+
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Let the kernel look for it; a guest that was replaced has taken it along."""
+        try:
+            lost = live.lost(False)
+        except GuestError as error:
+            return Outcome(error.verdict, live.explain_error(error))
+        return Outcome(Verdict.FAIL if lost else Verdict.PASS, lost)
+
+
 class LayoutItem(_TargetItem):
     """Whether the kernel honoured the layout; when it did not, nothing after this counts.
 
@@ -232,13 +244,15 @@ class LayoutItem(_TargetItem):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Put the layout before everything, each module's end behind its cases, and plan the record.
+    """Put the layout first, each module's end and each file's leaks behind it; plan the record.
 
     Here, and not in pytest_collection_modifyitems, all that is deselected (-k, --lf) is gone.
     """
     if _SESSION not in session.config.stash:
         return
+    live = session.config.stash[_SESSION].live
     last = {item.module: item for item in session.items if isinstance(item, CaseItem)}
+    last_of_file = {item.path: item for item in session.items if not isinstance(item, CaseItem)}
     items: list[pytest.Item] = []
     if session.items:
         items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
@@ -246,9 +260,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         items.append(item)
         if isinstance(item, CaseItem) and last[item.module] is item:
             items.append(_module_item(item))
+        elif last_of_file.get(item.path) is item and live.finds_leaks:
+            items.append(_leak_item(item))
     session.items = items
     session.testscollected = len(items)
     session.config.stash[_SESSION].plan(item.nodeid for item in items)
+
+
+def _leak_item(item: pytest.Item) -> pytest.Item:
+    file = item.getparent(pytest.Module)
+    assert file is not None
+    return LeakItem.from_parent(file, name="kmemleak", nodeid=f"{file.nodeid}::kmemleak")
 
 
 def _module_item(case: CaseItem) -> pytest.Item:

@@ -57,6 +57,10 @@ class BuiltKernel:
         """The configuration it was built with."""
         return self.path / "kdir" / ".config"
 
+    def option(self, symbol: str) -> str:
+        """Return the value of a CONFIG_ symbol in that configuration; "n" when it is not set."""
+        return kconfig.settings(self.dotconfig.read_text()).get(symbol, kconfig.UNSET)
+
     @property
     def kdir(self) -> Path:
         """What `make -C KDIR M=…` takes."""
