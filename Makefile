@@ -60,8 +60,8 @@ ssh: $(READY) ## boot a guest and run COMMAND='...' on it
 debug: $(READY) ## boot a guest and attach gdb to it
 	@$(BIN)/cma-harness gdb $(CELL) $(ARGS)
 
-nightly: $(READY) ## what takes longer; parts: make nightly PART=mutant|layouts|repeat
-	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),mutant or layouts or repeat)'
+nightly: $(READY) ## what takes longer; parts: make nightly PART=mutant|layouts|repeat|debug
+	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),mutant or layouts or repeat or debug)'
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
 	rm -rf .venv runs

@@ -50,9 +50,12 @@ def read(gcov: str, notes: Path, counters: Path) -> Source:
             shutil.copyfile(file, work / file.name)
         said = work / "said.json"
         data = work / notes.with_suffix(COUNTS).name
-        command = [gcov, "--json-format", "--branch-probabilities", "--stdout", data]
         try:
-            run(command, cwd=work, stdout=said)
+            run(
+                [gcov, "--json-format", "--branch-probabilities", "--stdout", data],
+                cwd=work,
+                stdout=said,
+            )
         except CommandFailed as error:
             if "stamp mismatch" not in error.what:
                 raise

@@ -96,6 +96,17 @@ STARTS = [
     (FaultKind.SANITIZER, "BUG: KASAN: slab-out-of-bounds in cma_alloc+0x1/0x2"),
     (FaultKind.SANITIZER, "BUG: KFENCE: use-after-free read in cma_alloc+0x1/0x2"),
     (FaultKind.SANITIZER, "UBSAN: shift-out-of-bounds in mm/cma.c:12:3"),
+    # mm/kmemleak.c, kernel/dma/debug.c: what they find beside WARN()s, and when they go blind
+    (
+        FaultKind.SANITIZER,
+        "kmemleak: Cannot insert 0xc4b5a180 into the object search tree (overlaps existing)",
+    ),
+    (FaultKind.SANITIZER, "DMA-API: debugging out of memory - disabling"),
+    (FaultKind.SANITIZER, "DMA-API: cacheline tracking ENOMEM, dma-debug disabled"),
+    (
+        FaultKind.WARNING,
+        "WARNING: CPU: 0 PID: 61 at kernel/dma/debug.c:1024 check_unmap+0x4d1/0x7c8",
+    ),
     # mm/page_alloc.c, mm/memory.c, mm/debug.c
     (FaultKind.BAD_PAGE, "BUG: Bad page state in process insmod  pfn:40ded"),
     (FaultKind.BAD_PAGE, "BUG: Bad page map in process insmod  pte:1 pmd:2"),
@@ -105,6 +116,9 @@ STARTS = [
     (FaultKind.CORRUPTION, "list_del corruption, c1->next is LIST_POISON1 (00000100)"),
     (FaultKind.CORRUPTION, "refcount_t: underflow; use-after-free."),
     (FaultKind.CORRUPTION, "BUG kmalloc-64 (Tainted: G    B      ): Poison overwritten"),
+    # mm/page_poison.c
+    (FaultKind.CORRUPTION, "pagealloc: memory corruption"),
+    (FaultKind.CORRUPTION, "pagealloc: single bit error"),
     # mm/oom_kill.c
     (FaultKind.OUT_OF_MEMORY, "Out of memory and no killable processes..."),
 ]
@@ -127,7 +141,12 @@ HARMLESS = [
     "insmod: unhandled page fault (11) at 0x00000000, code 0x005",
     "insmod (51): undefined instruction: pc=b6f0a000",
     "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+    "kmemleak: Cannot allocate a kmemleak_object structure",  # under memory pressure: see Blind
+    "kmemleak: Kernel memory leak detector disabled",
+    "DMA-API: preallocated 65536 debug entries",
+    "DMA-API: debugging enabled by kernel config",
     "page dumped because: migration failure",
+    "page dumped because: pagealloc: corrupted page details",  # the rest of a report
     "cma: __cma_alloc: pool: alloc failed, req-size: 4096 pages, ret: -12",
     "Out of memory: Killed process 51 (hog) total-vm:965000kB",
     "scratch: BUG: not at the start of the message",
