@@ -169,7 +169,7 @@ class LiveCell(Closing):
         if self._guest is None or not self.finds_leaks:
             return ""
         leaks = kmemleak.scan(self._guest.console, aged=aged)
-        return kmemleak.explain(leaks) if leaks else ""
+        return self._symbols.symbolise(kmemleak.explain(leaks)) if leaks else ""
 
     def explain(self, faults: Sequence[Fault]) -> str:
         """Return what faulted and where, and the first report with its addresses resolved."""

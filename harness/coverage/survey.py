@@ -45,9 +45,10 @@ def _sources(
 ) -> Iterator[tuple[str, gcov.Source]]:
     """Yield each counted source file by its path in the kernel's tree."""
     for notes in counters.notes(kdir):
-        counted = (folder / notes.with_suffix(counters.COUNTS) for folder in folders)
-        read = (gcov.read(program, kdir / notes, each) for each in counted)
-        yield str(notes.with_suffix(".c")), gcov.add(read)
+        counted = [folder / notes.with_suffix(counters.COUNTS) for folder in folders]
+        if any(each.exists() for each in counted):
+            read = (gcov.read(program, kdir / notes, each) for each in counted)
+            yield str(notes.with_suffix(".c")), gcov.add(read)
 
 
 def _split(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,13 +15,17 @@ from rich.console import Console
 
 from harness import config
 from harness.config import Coverage, CoveredFile, Reason
-from harness.coverage import gcov
+from harness.coverage import counters, gcov
 from harness.coverage.functions import functions
 from harness.coverage.gcov import Count
 from harness.coverage.judge import judge
-from harness.errors import ConfigError, HostError
+from harness.coverage.survey import survey
+from harness.errors import ConfigError, GuestDied, HostError, UsageError
+from harness.guest.command import Completed
+from harness.kernel.build import BuiltKernel, Toolchain
 from harness.report import coverage as report
 from harness.results.coverage import CoverageRecord
+from harness.results.record import CellRecord
 
 SOURCE = """\
 // SPDX-License-Identifier: GPL-2.0
@@ -285,3 +290,71 @@ def test_the_page_shows_every_line_escaped():
     assert page.count("<tr class=") == len(file.lines)
     assert page.count('class="missed"') == 1
     assert "http" not in page.replace("http-equiv", "")
+
+
+class FakeGuest:
+    """A guest whose debugfs shows counters of some objects, below the path of a build."""
+
+    build = "/sys/kernel/debug/gcov/home/me/build"
+
+    def __init__(self, *objects: str) -> None:
+        self.shown = [f"{self.build}/{name}.gcda" for name in objects]
+        self.copied = b""
+
+    def run(self, command: str, timeout: float) -> Completed:
+        assert timeout > 0
+        program, *words = shlex.split(command)
+        if program == "find":
+            return Completed(0, "".join(f"{path}\n" for path in self.shown))
+        if program == "cat":
+            self.copied = words[0].encode()
+        return Completed(0, "")
+
+    def get(self, remote: str, local: Path, timeout: float) -> None:
+        assert timeout > 0
+        assert remote
+        local.write_bytes(self.copied)
+
+
+class DeadGuest(FakeGuest):
+    def run(self, command: str, timeout: float) -> Completed:
+        raise GuestDied(f"QEMU is gone, while running {command!r} ({timeout:g} s)")
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A built kernel that counts, with notes of two objects."""
+    for name in ("mm/cma", "kernel/dma/contiguous"):
+        notes = tmp_path / "kdir" / f"{name}.gcno"
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        notes.touch()
+    (tmp_path / "kdir" / ".config").write_text("CONFIG_GCOV_KERNEL=y\n")
+    return BuiltKernel("key", "6.12", tmp_path, tmp_path, Toolchain("", ""))
+
+
+def files_below(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
+
+
+def test_counters_are_kept_under_the_names_of_their_notes(kernel, tmp_path):
+    guest = FakeGuest("mm/cma", "mm/other", "../../../../escape")
+    counters.keep(guest, kernel, tmp_path / "guest")
+    assert files_below(tmp_path / "guest") == {"gcov/mm/cma.gcda"}
+    kept = tmp_path / "guest" / "gcov" / "mm" / "cma.gcda"
+    assert kept.read_text() == f"{guest.build}/mm/cma.gcda"
+
+
+def test_what_a_dead_guest_counted_is_noted_as_lost(kernel, tmp_path):
+    counters.keep(DeadGuest(), kernel, tmp_path / "guest")
+    assert files_below(tmp_path / "guest") == {"gcov/lost.txt"}
+    cell = CellRecord(name="guest")
+    with pytest.raises(UsageError, match="no guest of this run left counters"):
+        survey(config.load_coverage(), cell, tmp_path / "guest", kernel.kdir, "gcov")
+
+
+def test_a_kernel_that_does_not_count_is_not_asked(kernel, tmp_path):
+    kernel.dotconfig.write_text("# CONFIG_GCOV_KERNEL is not set\n")
+    counters.keep(DeadGuest(), kernel, tmp_path / "guest")
+    assert files_below(tmp_path) == {
+        *("kdir/.config", "kdir/mm/cma.gcno", "kdir/kernel/dma/contiguous.gcno")
+    }
