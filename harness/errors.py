@@ -87,6 +87,10 @@ class GuestTimeout(GuestError):
     verdict = Verdict.TIMEOUT
 
 
+class GuestStuck(GuestTimeout):
+    """The guest's processors repeat one instruction: what is waited for will never come."""
+
+
 class KernelFaulted(GuestError):
     """The guest's kernel printed an oops, a BUG, a WARNING or another fault."""
 

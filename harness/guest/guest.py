@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Self
 
 from harness.closing import Closing
-from harness.errors import GuestError
+from harness.errors import GuestDied, GuestError, GuestStuck, GuestTimeout
 from harness.guest.command import Completed
 from harness.guest.console import READY, Console
 from harness.guest.machine import Ending, Machine, Qmp
 from harness.guest.marks import woven
 from harness.guest.qemu import SSH_PORT, Launch, boot_script
 from harness.guest.ssh import Keys, Ssh
+from harness.guest.stuck import Stuck, cpu_seconds, program_counters
 
 BOOT_SCRIPT = "boot.sh"
 
+_INIT = rb"Run /init as init process"
 _LOGIN_SECONDS = 30.0
+_LOOK_SECONDS = 0.25  # between two looks at where the processors of a booting guest are
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class Guest(Closing):
         may take so many times longer than callers say.
 
         `directory` gets console.log, qemu.log and boot.sh. `launch.initrd` must hold images/init
-        and, for ssh, `keys.files`. Raises HostError when QEMU fails, and what waits raise.
+        and, for ssh, `keys.files`. Raises HostError when QEMU fails, what waits raise, and
+        GuestStuck as soon as no processor gets on.
         """
         directory.mkdir(parents=True, exist_ok=True)
         script = directory / BOOT_SCRIPT
@@ -88,13 +92,11 @@ class Guest(Closing):
         try:
             made = time.monotonic()
             machine.cont()
-            console.wait_for(
-                rb"Run /init as init process|" + woven(READY), timeout, "booting the kernel"
-            )
+            _await(machine, console, _INIT + b"|" + woven(READY), timeout, "booting the kernel")
             init = time.monotonic()
             if READY not in console.text(0, console.position):
                 left = timeout - (init - made) / slow
-                console.wait_for(woven(READY), left, "waiting for /init")
+                _await(machine, console, woven(READY), left, "waiting for /init")
             phases = Phases(made - began, init - made, time.monotonic() - init)
         except BaseException:
             console.close()
@@ -168,3 +170,39 @@ class Guest(Closing):
         self._keys = None
         self.machine.stop()
         self.console.close()
+
+
+def _await(machine: Machine, console: Console, pattern: bytes, timeout: float, doing: str) -> None:
+    """Wait for a console's text as long as there is hope."""
+    deadline = time.monotonic() + timeout
+    stuck = Stuck(
+        lambda: program_counters(machine.qmp.monitor("info registers -a")),
+        lambda: cpu_seconds(machine.process.pid),
+    )
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            console.wait_for(pattern, min(_LOOK_SECONDS, max(0.0, left)), doing)
+        except GuestTimeout as error:
+            if left <= _LOOK_SECONDS:
+                raise GuestTimeout(
+                    f"{doing}: not within {timeout:.3g} s",
+                    where=error.where,
+                    next_step=error.next_step,
+                    tail=error.tail,
+                ) from error
+            with suppress(GuestDied):  # the console says how
+                _raise_if_stuck(stuck, console, doing)
+        else:
+            return
+
+
+def _raise_if_stuck(stuck: Stuck, console: Console, doing: str) -> None:
+    at = stuck.look()
+    if at:
+        raise GuestStuck(
+            f"{doing}: the processors repeat {', '.join(f'{each:#x}' for each in at)}",
+            where="console",
+            next_step="see the end of the console; 'earlycon' shows more of it",
+            tail=console.tail(),
+        )
