@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from harness import boots
 from harness.cell import Prepared
 from harness.closing import Closing
 from harness.cma import areas, counters, reality
@@ -20,14 +19,11 @@ from harness.faults import Fault, extract
 from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
-from harness.guest.ssh import make_keys
-from harness.image.initramfs import File
 from harness.kernel.symbols import Symbols
 from harness.module_run import ModuleRun, Outcome
 from harness.results.record import Span
 from harness.verdict import Verdict
 
-BOOT_SECONDS = 60.0
 _DRAIN_SECONDS = 60.0
 
 
@@ -208,30 +204,13 @@ class LiveCell(Closing):
 
     def _boot(self) -> Guest:
         self._boots_tried += 1
-        directory = self._boot_directory
-        directory.mkdir(parents=True, exist_ok=True)
         launch = self.prepared.launch(self._append)
-        with tempfile.TemporaryDirectory(prefix="cma-keys-") as private:
-            work = Path(private)
-            keys = make_keys(work) if launch.network else None
-            files = (
-                {path: File(source, 0o600) for path, source in keys.files.items()} if keys else {}
-            )
-            initrd = directory / "initramfs.cpio"
-            self.prepared.image.with_files(files, work, initrd)
-            self._guest = guest = Guest.boot(
-                replace(launch, initrd=initrd),
-                directory,
-                keys,
-                timeout=BOOT_SECONDS,
-                slow=self._slow,
-                gdb=self._gdb,
-            )
-            self.boots.append(guest.boot_seconds)
-            self.argv = guest.machine.argv
-            self.qemu_version = guest.machine.version()
-            if keys:
-                assert guest.ssh  # logs in while the key's file is there
+        self._guest = guest = boots.start(
+            self.prepared, launch, self._boot_directory, gdb=self._gdb
+        )
+        self.boots.append(guest.boot_seconds)
+        self.argv = guest.machine.argv
+        self.qemu_version = guest.machine.version()
         return guest
 
     def _compare(self, guest: Guest) -> None:

@@ -15,18 +15,19 @@ import os
 import secrets
 import sys
 from abc import abstractmethod
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import cell
+from harness.boots import Boots, Edit
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.cma.helper import Helper
-from harness.config import PLAIN
+from harness.config import PLAIN, Layout
 from harness.errors import GuestError
 from harness.guest.guest import Guest
 from harness.kernel.kunit_elf import Suite
@@ -104,7 +105,8 @@ def _prepare(config: pytest.Config) -> Session:
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     progress = Progress(quiet=worker is not None)
     chosen = cell.load(option.kernel, option.board, option.layout, option.variant)
-    prepared = cell.prepare(chosen, Cache(on_wait=progress.say), progress)
+    cache = Cache(on_wait=progress.say)
+    prepared = cell.prepare(chosen, cache, progress)
     recorder = None
     directory = Path(os.devnull)  # with --collect-only nothing boots
     if worker is not None:
@@ -113,7 +115,8 @@ def _prepare(config: pytest.Config) -> Session:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
     live = LiveCell(prepared, directory, append=option.append)
-    return Session(prepared, live, progress, recorder, seed=option.seed)
+    further = Boots(prepared, directory / "boots", cache, append=option.append)
+    return Session(prepared, live, further, progress, recorder, seed=option.seed)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -307,6 +310,29 @@ def helper(guest: Guest) -> Generator[Helper, None, None]:
     guest.run("rmmod cma_test").checked("unloading cma_test")
 
 
+@pytest.fixture(scope="session")
+def boots(pytestconfig: pytest.Config) -> Boots:
+    """Boots further guests of this kernel and board, beside the shared one (harness/boots.py).
+
+    `with boots.boot(layout, "cma=24M") as guest:`; a kernel that does not honour the session's own
+    layout is not asked for more.
+    """
+    session = pytestconfig.stash[_SESSION]
+    session.live.guest()
+    return session.further
+
+
+@pytest.fixture
+def boot(boots: Boots) -> Generator[Callable[..., Guest], None, None]:
+    """Boot a guest that ends with the test, as `boots.boot` does."""
+    with ExitStack() as stack:
+
+        def booted(layout: Layout | str, append: str = "", *, edit: Edit | None = None) -> Guest:
+            return stack.enter_context(boots.boot(layout, append, edit=edit))
+
+        yield booted
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Make it a CRASH when the kernel faulted, whatever the test itself found."""
@@ -347,13 +373,15 @@ def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
 
 @contextmanager
 def _faults_watched(item: pytest.Item) -> Iterator[None]:
-    live = item.config.stash[_SESSION].live
+    session = item.config.stash[_SESSION]
+    live = session.live
     try:
         yield
     finally:
         # A module's run judges its own stretch of console.
-        if not isinstance(item, CaseItem | ModuleItem) and live.running is not None:
-            faults = live.running.console.take_faults()
+        if not isinstance(item, CaseItem | ModuleItem):
+            faults = live.running.console.take_faults() if live.running is not None else ()
+            faults += session.further.take_faults()
             if faults:
                 raise CaseEnded(Outcome(Verdict.CRASH, live.explain(faults)))
 
@@ -371,12 +399,19 @@ def pytest_runtest_makereport(
         before = item.stash.get(_OUTCOME, outcome)
         worst = worse(before.verdict, outcome.verdict)
         item.stash[_OUTCOME] = before if before.verdict == worst else outcome
-        if outcome.verdict in _DAMAGED and not isinstance(item, CaseItem | ModuleItem):
+        if outcome.verdict in _DAMAGED and _had_the_guest(item):
             session.live.discard()
         report.user_properties.append((VERDICT, str(outcome.verdict)))
     if report.when == "teardown":
         report.user_properties.append((CASE, _payload(item, session)))
     return report
+
+
+def _had_the_guest(item: pytest.Item) -> bool:
+    """Whether a test may have damaged the shared guest; a module's run sees to that itself."""
+    if isinstance(item, CaseItem | ModuleItem):
+        return False
+    return "guest" in getattr(item, "fixturenames", ("guest",))
 
 
 def _judged(
@@ -398,12 +433,13 @@ def _judged(
 
 def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
     outcome = item.stash.get(_OUTCOME, Outcome(Verdict.PASS, ""))
+    further = session.further.cited()
     case = planned(item.nodeid).model_copy(
         update={
             "verdict": outcome.verdict,
             "message": outcome.message,
             "metrics": outcome.metrics,
-            "console": outcome.console or session.live.span(item.stash.get(_BEGAN, 0)),
+            "console": outcome.console or further or session.live.span(item.stash.get(_BEGAN, 0)),
             "duration": item.stash.get(_SECONDS, 0.0),
         }
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.boots import Boots
 from harness.cache import digest_file
 from harness.cell import Prepared
 from harness.errors import GuestError, HarnessError
@@ -34,10 +35,14 @@ class CaseEnded(Exception):
 
 @dataclass(slots=True)
 class Session:
-    """`recorder` is None in a worker of pytest-xdist: only the controller writes the record."""
+    """`recorder` is None in a worker of pytest-xdist: only the controller writes the record.
+
+    `live` has the guest that the tests share, `further` those that a test boots for itself.
+    """
 
     prepared: Prepared
     live: LiveCell
+    further: Boots
     progress: Progress
     recorder: Recorder | None = None
     seed: int = 0
@@ -78,6 +83,7 @@ class Session:
 
     def end(self) -> None:
         """Power off, end the record, draw it."""
+        self.further.close()
         self.live.close()
         if self.recorder is None:
             return
