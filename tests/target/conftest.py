@@ -7,13 +7,17 @@ import secrets
 from collections.abc import Callable, Generator
 
 import pytest
+from booted import Facts, Scenario, ram, read
 
+from harness.boots import Boots
 from harness.cell import Prepared
 from harness.cma.areas import LiveArea, survey
 from harness.cma.helper import Helper
+from harness.errors import GuestError
 from harness.guest.guest import Guest
 
 _SECONDS = 30.0
+RAM = range(0x40000000, 0x60000000)  # what the addresses of scenarios are for
 _KEPT = pytest.StashKey[bool]()
 # Free what is left of every device; a buffer that stays (mapped, or lost) ends this with status 1.
 _EMPTY = """for device in /dev/cma_test*; do
@@ -78,3 +82,30 @@ def kernel_log(guest: Guest) -> Callable[[], tuple[str, ...]]:
         return tuple(re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in lines)
 
     return since
+
+
+@pytest.fixture(scope="session")
+def seen(boots: Boots, cell: Prepared) -> Callable[[Scenario], Facts]:
+    """Boot a scenario, once in a session, and tell what it made of its areas."""
+    if ram(cell.tree.blob.read_bytes()) != RAM:
+        pytest.skip(f"the scenarios' addresses are for memory at {RAM.start:#x}-{RAM.stop:#x}")
+    known: dict[Scenario, Facts | GuestError] = {}
+
+    def facts(scenario: Scenario) -> Facts:
+        if scenario not in known:
+            known[scenario] = _look(boots, scenario)
+        found = known[scenario]
+        if isinstance(found, GuestError):
+            raise found
+        boots.cite(found.console)
+        return found
+
+    return facts
+
+
+def _look(boots: Boots, scenario: Scenario) -> Facts | GuestError:
+    try:
+        with boots.boot(scenario.layout, scenario.append, edit=scenario.edit) as guest:
+            return read(guest, boots.log_of(guest))
+    except GuestError as error:
+        return error
