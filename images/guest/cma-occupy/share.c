@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A child that has the same pages mapped, and looks at them when it is asked. */
+#define _GNU_SOURCE
+
+#include "occupant.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "report.h"
+
+static _Noreturn void child_serve(const struct occupant *o, int link)
+{
+	struct contents found;
+	char byte;
+
+	while (read(link, &byte, 1) == 1) {
+		contents_check(o, &found);
+		place_now(o, o->child_frames);
+		if (write(link, &found, sizeof(found)) != sizeof(found))
+			break;
+	}
+	_exit(EXIT_OK);
+}
+
+void child_start(struct occupant *o)
+{
+	size_t size = o->count * sizeof(*o->child_frames);
+	int pair[2];
+
+	o->child_frames = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (o->child_frames == MAP_FAILED)
+		die("mmap");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		die("socketpair");
+	o->child = fork();
+	if (o->child < 0)
+		die("fork");
+	if (!o->child) {
+		close(pair[0]);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		child_serve(o, pair[1]);
+	}
+	close(pair[1]);
+	o->link = pair[0];
+}
+
+/* Ask the child, when there is one, what it sees. */
+void child_check(const struct occupant *o, struct contents *found)
+{
+	struct contents theirs;
+
+	if (!o->child)
+		return;
+	if (write(o->link, "?", 1) != 1 || read(o->link, &theirs, sizeof(theirs)) != sizeof(theirs))
+		die("child");
+	found->child_bad = theirs.bad + theirs.zero;
+	for (size_t i = 0; i < o->count; i++) {
+		uint64_t mine;
+
+		frames_of(o->map + i * PAGE, 1, &mine);
+		found->shared += mine != NO_FRAME && mine == o->child_frames[i];
+	}
+}
+
+void child_end(struct occupant *o)
+{
+	if (!o->child)
+		return;
+	kill(o->child, SIGKILL);
+	waitpid(o->child, NULL, 0);
+	o->child = 0;
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+
+#include "areas.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "report.h"
+
+#define DEBUGFS "/sys/kernel/debug/cma"
+
+/* Where base_pfn and count stand: in a directory for each range since 6.15, above it before. */
+static const char * const places[] = { "", "ranges/0/" };
+
+FILE *area_open(const struct area *area, const char *file)
+{
+	char path[256];
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		FILE *found;
+
+		snprintf(path, sizeof(path), "%s/%s%s", area->directory, places[i], file);
+		found = fopen(path, "r");
+		if (found)
+			return found;
+	}
+	die(path);
+}
+
+uint64_t area_get(const struct area *area, const char *file)
+{
+	FILE *from = area_open(area, file);
+	uint64_t value;
+
+	if (fscanf(from, "%" SCNu64, &value) != 1)
+		die_of(EIO, file);
+	fclose(from);
+	return value;
+}
+
+int area_set(const struct area *area, const char *file, uint64_t value)
+{
+	char path[256], text[32];
+	int length = snprintf(text, sizeof(text), "%" PRIu64, value);
+	ssize_t written;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", area->directory, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	written = write(fd, text, length);
+	close(fd);
+	return written == length ? 0 : -1;
+}
+
+static int by_address(const void *one, const void *other)
+{
+	const struct area *a = one, *b = other;
+
+	return (a->base_pfn > b->base_pfn) - (a->base_pfn < b->base_pfn);
+}
+
+size_t areas_read(struct area areas[MAX_AREAS])
+{
+	DIR *all = opendir(DEBUGFS);
+	struct dirent *entry;
+	size_t found = 0;
+
+	if (!all)
+		die(DEBUGFS);
+	while (found < MAX_AREAS && (entry = readdir(all))) {
+		struct area *area = &areas[found];
+		/* Before 6.1 the directory of NAME is called cma-NAME. */
+		const char *name = entry->d_name;
+
+		if (*name == '.')
+			continue;
+		if (!strncmp(name, "cma-", 4))
+			name += 4;
+		snprintf(area->name, sizeof(area->name), "%.63s", name);
+		snprintf(area->directory, sizeof(area->directory), DEBUGFS "/%.63s",
+			 entry->d_name);
+		area->base_pfn = area_get(area, "base_pfn");
+		area->count = area_get(area, "count");
+		found++;
+	}
+	closedir(all);
+	if (!found)
+		die_of(ENOENT, DEBUGFS);
+	qsort(areas, found, sizeof(*areas), by_address);
+	return found;
+}
+
+const struct area *area_named(const struct area *areas, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(areas[i].name, name))
+			return &areas[i];
+	fputs("the kernel has the areas", stderr);
+	for (size_t i = 0; i < count; i++)
+		fprintf(stderr, " %s", areas[i].name);
+	fputc('\n', stderr);
+	usage_error("no such area", name);
+}
+
+bool areas_have(const struct area *areas, size_t count, uint64_t pfn)
+{
+	for (size_t i = 0; i < count; i++)
+		if (area_has(&areas[i], pfn))
+			return true;
+	return false;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The areas of the running kernel, as debugfs has them (CONFIG_CMA_DEBUGFS). */
+#ifndef AREAS_H
+#define AREAS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define MAX_AREAS 32
+
+struct area {
+	char name[64];		/* as sysfs has it too: "linux,cma", "private@50400000" */
+	char directory[128];	/* of debugfs */
+	uint64_t base_pfn;
+	uint64_t count;		/* pages */
+};
+
+/* All areas, ordered by address; returns how many. Ends the program when debugfs has none. */
+size_t areas_read(struct area areas[MAX_AREAS]);
+
+/* The one called @name; ends the program with the names there are when there is none. */
+const struct area *area_named(const struct area *areas, size_t count, const char *name);
+
+/* A file of the area's directory, open for reading; it is in another place since 6.15. */
+FILE *area_open(const struct area *area, const char *file);
+
+/* The number in such a file. */
+uint64_t area_get(const struct area *area, const char *file);
+
+/* Returns 0 or -1 with errno. */
+int area_set(const struct area *area, const char *file, uint64_t value);
+
+static inline bool area_has(const struct area *area, uint64_t pfn)
+{
+	return pfn - area->base_pfn < area->count;
+}
+
+/* Whether any of them has it. */
+bool areas_have(const struct area *areas, size_t count, uint64_t pfn);
+
+#endif

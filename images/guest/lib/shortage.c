@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+
+#include "shortage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/dma-heap.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "report.h"
+
+#define HEAP "/dev/dma_heap/system"
+#define MIB (1ULL << 20)
+#define MAX_CHUNKS 512
+
+/*
+ * A page that is taken from a block of another migratetype raises the zone's watermarks for a
+ * while (boost_watermark() in mm/page_alloc.c, since 5.0, 1c30844d2dfe "mm: reclaim small amounts
+ * of memory when an external fragmentation event occurs"), here by 5 MiB: close to an end of
+ * memory with megabytes free.
+ */
+#define BOOST "/proc/sys/vm/watermark_boost_factor"
+/* Should memory end all the same, it is to be this process that goes. */
+#define OOM "/proc/self/oom_score_adj"
+
+static char boost[64], oom[64];
+
+/* The memory outside CMA: dma-bufs, by descriptor. */
+static int chunks[MAX_CHUNKS];
+static size_t chunks_used;
+
+/* The other areas: what was taken from each of them. */
+static const struct area *taken_from[MAX_AREAS];
+static uint64_t taken_pages[MAX_AREAS];
+static size_t taken;
+
+/* The value of "@field: N kB" in the text of /proc/meminfo, in bytes. */
+static uint64_t meminfo(const char *text, const char *field)
+{
+	const char *found = strstr(text, field);
+	uint64_t kib;
+
+	if (!found || sscanf(found + strlen(field), ": %" SCNu64, &kib) != 1)
+		die_of(ENOENT, field);
+	return kib << 10;
+}
+
+/* Bytes that are free and not CMA's. */
+static uint64_t free_outside(void)
+{
+	char text[4096];
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	uint64_t all, cma;
+
+	if (size < 0)
+		die("/proc/meminfo");
+	close(fd);
+	text[size] = 0;
+	all = meminfo(text, "\nMemFree");
+	cma = meminfo(text, "\nCmaFree");
+	return all > cma ? all - cma : 0;
+}
+
+/* Replace what a file of /proc holds; what was there goes to @old (64 bytes) unless it is NULL. */
+static void replace(const char *path, const char *value, char *old)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	ssize_t size = old && fd >= 0 ? read(fd, old, 63) : 0;
+
+	if (fd < 0 || size < 0 || pwrite(fd, value, strlen(value), 0) < 0)
+		die(path);
+	if (old)
+		old[size] = 0;
+	close(fd);
+}
+
+static void take_outside(uint64_t margin)
+{
+	int heap = open(HEAP, O_RDWR | O_CLOEXEC);
+	uint64_t left;
+
+	if (heap < 0)
+		die(HEAP);
+	while ((left = free_outside()) > margin + MIB && chunks_used < MAX_CHUNKS) {
+		struct dma_heap_allocation_data arg = { .fd_flags = O_RDWR | O_CLOEXEC };
+
+		/* Large ones at first; what is left may have changed meanwhile. */
+		arg.len = (left - margin) / 2 < MIB ? MIB : (left - margin) / 2 / MIB * MIB;
+		if (arg.len > 64 * MIB)
+			arg.len = 64 * MIB;
+		if (ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &arg))
+			die(HEAP);
+		chunks[chunks_used++] = arg.fd;
+	}
+	close(heap);
+}
+
+/* Take all free pages of an area, the largest free range first. */
+static void take_area(const struct area *area)
+{
+	uint64_t pages;
+
+	taken_from[taken] = area;
+	taken_pages[taken++] = 0;
+	while ((pages = area_get(area, "maxchunk"))) {
+		if (area_set(area, "alloc", pages))
+			die(area->name);
+		taken_pages[taken - 1] += pages;
+	}
+}
+
+/*
+ * Free pages on the CPUs' lists would be used up before any of the area: alloc_contig_range()
+ * drains them (drain_all_pages()).
+ */
+static void drain(const struct area *area)
+{
+	if (area_set(area, "alloc", 1) || area_set(area, "free", 1))
+		die(area->name);
+}
+
+void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
+		    uint64_t margin)
+{
+	static int registered;
+
+	if (!registered++ && atexit(shortage_end))
+		die("atexit");
+	replace(OOM, "1000", oom);
+	replace(BOOST, "0", boost);
+	for (size_t i = 0; keep && i < count; i++)
+		if (&areas[i] != keep)
+			take_area(&areas[i]);
+	take_outside(margin);
+	if (keep)
+		drain(keep);
+}
+
+void shortage_end(void)
+{
+	if (!*boost)
+		return;
+	while (chunks_used)
+		close(chunks[--chunks_used]);
+	for (; taken; taken--)
+		if (taken_pages[taken - 1] &&
+		    area_set(taken_from[taken - 1], "free", taken_pages[taken - 1]))
+			fprintf(stderr, "%s: %" PRIu64 " pages of %s stay allocated\n",
+				program_invocation_short_name, taken_pages[taken - 1],
+				taken_from[taken - 1]->name);
+	replace(BOOST, boost, NULL);
+	replace(OOM, oom, NULL);
+	*boost = 0;
+}
