@@ -37,7 +37,7 @@ from harness.live import LiveCell
 from harness.module_run import Outcome
 from harness.progress import Progress
 from harness.recording import CASE, VERDICT, Recording
-from harness.results.record import Recorder
+from harness.results.record import Metric, Recorder
 from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict
 
@@ -47,6 +47,7 @@ _SESSION = pytest.StashKey[Session]()
 _OUTCOME = pytest.StashKey[Outcome]()
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
+_METRICS = pytest.StashKey[dict[str, Metric]]()
 _DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
 
 
@@ -333,6 +334,20 @@ def boot(boots: Boots) -> Generator[Callable[..., Guest], None, None]:
         yield booted
 
 
+@pytest.fixture
+def metric(request: pytest.FixtureRequest) -> Callable[[str, float, str], None]:
+    """Keep a figure of the test in run.json: `metric("took", 12.5, "ms")`; "" for plain numbers.
+
+    The same place that a KUnit case's `# key: value` lines have: the case's `metrics`.
+    """
+    kept = request.node.stash.setdefault(_METRICS, {})
+
+    def keep(name: str, value: float, unit: str) -> None:
+        kept[name] = Metric(value=value, unit=unit)
+
+    return keep
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Make it a CRASH when the kernel faulted, whatever the test itself found."""
@@ -434,11 +449,12 @@ def _judged(
 def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
     outcome = item.stash.get(_OUTCOME, Outcome(Verdict.PASS, ""))
     further = session.further.cited()
+    kept: dict[str, Metric] = item.stash.get(_METRICS, {})
     case = planned(item.nodeid).model_copy(
         update={
             "verdict": outcome.verdict,
             "message": outcome.message,
-            "metrics": outcome.metrics,
+            "metrics": {**outcome.metrics, **kept},
             "console": outcome.console or further or session.live.span(item.stash.get(_BEGAN, 0)),
             "duration": item.stash.get(_SECONDS, 0.0),
         }

@@ -130,16 +130,17 @@ class Trace:
 
     def __init__(self, shell: Shell, place: str, formats: Mapping[str, Format]) -> None:
         self.formats = formats
+        self.place = place  # the instance's directory
         self._shell = shell
-        self._place = place
 
-    def events(self) -> tuple[Event, ...]:
-        """Return what was traced so far, oldest first."""
-        return parse_trace(_run(self._shell, f"cat {self._place}/trace"), self.formats)
+    def events(self, name: str = "") -> tuple[Event, ...]:
+        """Return what was traced so far, oldest first; with a name, of that tracepoint alone."""
+        found = parse_trace(_run(self._shell, f"cat {self.place}/trace"), self.formats)
+        return tuple(event for event in found if name in ("", event.name))
 
     def clear(self) -> None:
         """Forget what was traced so far."""
-        _run(self._shell, f"echo >{self._place}/trace")
+        _run(self._shell, f"echo >{self.place}/trace")
 
 
 @contextmanager

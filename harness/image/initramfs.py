@@ -148,9 +148,8 @@ def program_sources(guest: Path) -> dict[str, tuple[Path, ...]]:
     """Return the sources of each program: NAME.c or all of NAME/, and of all what lib/ has."""
     shared = tuple(sorted((guest / _SHARED).glob("*.c")))
     files = {path.stem: (path,) for path in guest.glob("*.c")}
-    folders = {path.name: tuple(sorted(path.glob("*.c"))) for path in guest.iterdir() if path.is_dir()}
-    folders.pop(_SHARED, None)
-    own = files | {name: sources for name, sources in folders.items() if sources}
+    folders = {path.parent.name for path in guest.glob("*/*.c")} - {_SHARED}
+    own = files | {name: tuple(sorted((guest / name).glob("*.c"))) for name in folders}
     return {name: (*own[name], *shared) for name in sorted(own)}
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from booted import Facts, Scenario, ram, read
+from taking import Own
 
 from harness.boots import Boots
 from harness.cell import Prepared
 from harness.cma.areas import LiveArea, survey
-from harness.cma.helper import Helper
+from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.errors import GuestError
 from harness.guest.guest import Guest
 
@@ -109,3 +110,46 @@ def _look(boots: Boots, scenario: Scenario) -> Facts | GuestError:
             return read(guest, boots.log_of(guest))
     except GuestError as error:
         return error
+@pytest.fixture
+def own(guest: Guest, cell: Prepared, helper: Helper) -> Own:
+    """The first area that a device has for itself, else the default one; empty, with its device."""
+    layout = cell.cell.layout
+    chosen = next((area for area in layout.area if area.device), None)
+    chosen = chosen or next((area for area in layout.area if area.default), None)
+    if chosen is None:
+        pytest.skip(f"layout {layout.name!r} has no area that a device can use")
+    device = f"{DEFAULT_DEVICE}-{chosen.node}" if chosen.device else DEFAULT_DEVICE
+    area = survey(guest.console).area(chosen.node)
+    return Own(guest.console, Helper(guest.console, device=device), device, area)
+
+
+# A block device of zram's, whose number comes out; 96 MiB, of which only what is used takes memory.
+_ZRAM = """cd /sys/class/zram-control && n=$(cat hot_add) && echo 96M >/sys/block/zram$n/disksize"""
+_NO_ZRAM = "echo 1 >/sys/block/zram{0}/reset; echo {0} >/sys/class/zram-control/hot_remove"
+
+
+def _zram(guest: Guest, use: str) -> str:
+    """Make a zram device, put it to use ($n is its number), and return that number."""
+    if guest.console.run("[ -e /sys/class/zram-control ]", _SECONDS).status:
+        pytest.skip("the kernel has no zram (CONFIG_ZRAM)")
+    command = f"{{ {_ZRAM} && {use}; }} >/dev/null && echo $n"
+    return guest.console.run(command, _SECONDS).checked("making a zram device").strip()
+
+
+@pytest.fixture
+def disk_file(guest: Guest) -> Iterator[str]:
+    """The path of a file that may be made on an ext4 file system of its own, with a disk below."""
+    use = "mke2fs -b 4096 -F $d && mkdir -p /tmp/disk && mount -t ext4 $d /tmp/disk"
+    number = _zram(guest, f"d=/dev/zram$n && {use}")
+    yield "/tmp/disk/file"
+    undo = f"umount /tmp/disk && {_NO_ZRAM.format(number)}"
+    guest.console.run(undo, _SECONDS).checked("taking the disk away")
+
+
+@pytest.fixture
+def swap_space(guest: Guest) -> Iterator[None]:
+    """Swap space while the test runs."""
+    number = _zram(guest, "mkswap /dev/zram$n && swapon /dev/zram$n")
+    yield
+    undo = f"swapoff /dev/zram{number} && {_NO_ZRAM.format(number)}"
+    guest.console.run(undo, _SECONDS).checked("taking the swap space away")

@@ -37,7 +37,7 @@ static void advise(const struct occupant *o, int advice, const char *what)
 
 static void take_filled(struct occupant *o)
 {
-	pages_fill(o);
+	pages_fill(o, o->seed);
 }
 
 static void take_touched(struct occupant *o)
@@ -45,34 +45,48 @@ static void take_touched(struct occupant *o)
 	pages_touch(o);
 }
 
+/* The first half is there before memory is short. */
+static void prepare_mixed(struct occupant *o)
+{
+	struct occupant half = *o;
+
+	map_private(o);
+	half.map = o->map;
+	half.count /= 2;
+	pages_fill(&half, o->seed);
+}
+
 static void take_locked(struct occupant *o)
 {
 	if (mlock(o->map, o->count * PAGE))
 		die("mlock");
-	pages_fill(o);
+	pages_fill(o, o->seed);
 }
 
 static void take_lazyfree(struct occupant *o)
 {
-	pages_fill(o);
+	pages_fill(o, o->seed);
 	advise(o, MADV_FREE, "MADV_FREE");
+}
+
+/* What is no page of a process belongs to the kernel, and can be neither moved nor checked. */
+static void take_kernel(struct occupant *o)
+{
+	kernel_take(o->count);
+	o->count = 0;
 }
 
 static void take_forked(struct occupant *o)
 {
-	pages_fill(o);
+	pages_fill(o, o->seed);
 	child_start(o);
 }
 
-static void swap_out(struct occupant *o)
+/* The pages are filled inside the area, so that their going leaves room there, and not elsewhere. */
+static void take_swapped(struct occupant *o)
 {
+	pages_fill(o, o->seed);
 	advise(o, MADV_PAGEOUT, "MADV_PAGEOUT");
-}
-
-static void prepare_filled(struct occupant *o)
-{
-	map_private(o);
-	pages_fill(o);
 }
 
 /*
@@ -82,8 +96,8 @@ static void prepare_filled(struct occupant *o)
  */
 static void prepare_swapcache(struct occupant *o)
 {
-	prepare_filled(o);
-	swap_out(o);
+	map_private(o);
+	take_swapped(o);
 	child_start(o);
 }
 
@@ -119,10 +133,36 @@ static void prepare_clean(struct occupant *o)
 	posix_fadvise(o->fd, 0, 0, POSIX_FADV_RANDOM);
 }
 
-/* What is on the disk is older than what will be in memory: losing the latter shows. */
+static uint32_t older(const struct occupant *o)
+{
+	return ~o->seed;
+}
+
+/*
+ * What is on the disk is older than what will be in memory: losing the latter shows. While memory
+ * is short the kernel may write pages back at once, so they get their last content after that.
+ */
 static void prepare_dirty(struct occupant *o)
 {
-	prepare_file(o, ~o->seed);
+	prepare_file(o, older(o));
+}
+
+static void take_dirty(struct occupant *o)
+{
+	pages_write(o, older(o));
+}
+
+/* Nothing of a write-back that has begun is left to reach the pages after this. */
+static void settle(const struct occupant *o)
+{
+	if (fsync(o->fd))
+		die("fsync");
+}
+
+static void settle_dirty(struct occupant *o)
+{
+	settle(o);
+	pages_write(o, o->seed);
 }
 
 static void prepare_mapped(struct occupant *o)
@@ -131,22 +171,37 @@ static void prepare_mapped(struct occupant *o)
 	map(o, MAP_SHARED);
 }
 
+static void settle_mapped(struct occupant *o)
+{
+	settle(o);
+	pages_fill(o, o->seed);
+}
+
+static void take_mapped(struct occupant *o)
+{
+	pages_fill(o, older(o));
+}
+
 const struct kind kinds[] = {
-	{ "anon", "anonymous", false, map_private, take_filled },
-	{ "mlock", "anonymous and locked", false, map_private, take_locked },
-	{ "shared", "anonymous, in a shared mapping", false, map_shared, take_filled },
-	{ "memfd", "of a memory file, not mapped", false, prepare_memfd, take_written },
-	{ "fork", "anonymous, shared with a child after a fork", false, map_private, take_forked },
-	{ "swapcache", "swapped out, read again and still in the swap cache (needs swap space)",
-	  false, prepare_swapcache, take_touched },
-	{ "swapped", "swapped out; with zram the compressed store goes to the area",
-	  false, prepare_filled, swap_out },
-	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_lazyfree },
+	{ "anon", "anonymous", false, map_private, take_filled, NULL },
+	{ "mixed", "anonymous, half of it outside", false, prepare_mixed, take_filled, NULL },
+	{ "mlock", "anonymous and locked", false, map_private, take_locked, NULL },
+	{ "shared", "anonymous, in a shared mapping", false, map_shared, take_filled, NULL },
+	{ "memfd", "of a memory file, not mapped", false, prepare_memfd, take_written, NULL },
+	{ "fork", "anonymous, shared with a child", false, map_private, take_forked, NULL },
+	{ "swapcache", "in the swap cache, shared with a child; needs swap space", false,
+	  prepare_swapcache, take_touched, NULL },
+	{ "swapped", "compressed in zram; needs it as swap space", false, map_private,
+	  take_swapped, NULL },
+	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_lazyfree, NULL },
+	{ "kernel", "none of the above: page tables, pipes, stacks, files", false, NULL, take_kernel,
+	  NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,
-	  take_touched },
-	{ "dirty", "page cache of --file, newer than the disk", true, prepare_dirty, take_written },
+	  take_touched, NULL },
+	{ "dirty", "page cache of --file, newer than the disk", true, prepare_dirty, take_dirty,
+	  settle_dirty },
 	{ "mapped", "the same, written through a shared mapping", true, prepare_mapped,
-	  take_filled },
+	  take_mapped, settle_mapped },
 };
 
 const size_t kind_count = sizeof(kinds) / sizeof(*kinds);

@@ -27,7 +27,8 @@ static const char usage_text[] =
 	"       cma-occupy [-n NAME] check | pin [BYTES] | fix | unpin | relax | end\n"
 	"\n"
 	"  hold       bring BYTES of pages of KIND into memory while it is short everywhere but in\n"
-	"             AREA, hold them in the background, and tell how many of them lie there\n"
+	"             AREA (`all': in all areas), hold them in the background, and tell how many\n"
+	"             of them lie there\n"
 	"  check      where the pages lie now, and whether each byte is what it was\n"
 	"  pin        put the first page in AREA, or in each BYTES of it, into a pipe\n"
 	"  fix        register all pages as a buffer of io_uring, which pins them for long\n"
@@ -80,12 +81,15 @@ static const struct kind *kind_named(const char *name)
 /* Bring the pages in, and tell where they are. */
 static void occupy(struct occupant *o, const struct options *opt, FILE *to)
 {
-	o->kind->prepare(o);
+	if (o->kind->prepare)
+		o->kind->prepare(o);
 	shortage_begin(o->areas, o->area_count, o->area, opt->margin);
 	o->kind->take(o);
-	place_now(o, o->frames);
 	if (!opt->keep_short)
 		shortage_end();
+	if (o->kind->settle)
+		o->kind->settle(o);
+	place_now(o, o->frames);
 	fputc('{', to);
 	place_print(o, o->frames, to);
 	fputs("}\n", to);
@@ -119,7 +123,8 @@ static int hold(const struct options *opt, char **argv)
 	if (!o.path == o.kind->needs_file)
 		usage_error(o.path ? "--file is not for" : "--file is needed for", o.kind->name);
 	o.area_count = areas_read(o.areas);
-	o.area = area_named(o.areas, o.area_count, argv[1]);
+	if (strcmp(argv[1], "all"))
+		o.area = area_named(o.areas, o.area_count, argv[1]);
 	o.count = number(argv[2], SIZE_MAX / 2) / PAGE;
 	if (!o.count)
 		usage_error("less than a page", argv[2]);

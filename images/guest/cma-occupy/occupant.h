@@ -19,8 +19,9 @@ struct occupant;
  * @name: what the command line calls it
  * @what: one line for --help
  * @needs_file: the pages are those of a file that the command line names
- * @prepare: what has to be done before memory is short
+ * @prepare: what has to be done before memory is short, if anything
  * @take: bring the pages into memory, with their content
+ * @settle: what has to be done after the shortage, if anything
  */
 struct kind {
 	const char *name;
@@ -28,6 +29,7 @@ struct kind {
 	bool needs_file;
 	void (*prepare)(struct occupant *o);
 	void (*take)(struct occupant *o);
+	void (*settle)(struct occupant *o);
 };
 
 /**
@@ -44,7 +46,7 @@ struct kind {
  * @child_frames: where the child has them, written by it
  * @areas: all of the kernel's
  * @area_count: how many
- * @area: the one they are to lie in
+ * @area: the one they are to lie in; NULL: any
  */
 struct occupant {
 	const struct kind *kind;
@@ -84,16 +86,18 @@ extern const struct kind kinds[];
 extern const size_t kind_count;
 
 /* content.c */
-void page_fill(void *page, uint32_t seed, uint32_t index);
-void pages_fill(const struct occupant *o);
+void pages_fill(const struct occupant *o, uint32_t seed);
 void pages_write(const struct occupant *o, uint32_t seed);
 void pages_touch(const struct occupant *o);
 void contents_check(const struct occupant *o, struct contents *found);
-bool page_holds(const void *page, uint32_t seed, uint32_t index);
 
 /* place.c */
+bool inside(const struct occupant *o, uint64_t frame);
 void place_now(const struct occupant *o, uint64_t *frames);
 void place_print(const struct occupant *o, const uint64_t *frames, FILE *to);
+
+/* kernel.c */
+void kernel_take(size_t pages);
 
 /* share.c */
 void child_start(struct occupant *o);

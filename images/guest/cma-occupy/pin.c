@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "pattern.h"
 #include "report.h"
 
 static int pipe_ends[2] = { -1, -1 };
@@ -46,7 +47,7 @@ static struct candidate *candidates(const struct occupant *o, size_t *count)
 		die("calloc");
 	place_now(o, frames);
 	for (size_t i = 0; i < o->count; i++)
-		if (frames[i] != NO_FRAME && area_has(o->area, frames[i]))
+		if (frames[i] != NO_FRAME && inside(o, frames[i]))
 			all[found++] = (struct candidate){ .frame = frames[i], .index = i };
 	free(frames);
 	qsort(all, found, sizeof(*all), by_frame);
@@ -134,7 +135,7 @@ int pin_long(const struct occupant *o, FILE *to)
 /* How many of the pages come out of the pipe as something else than what was put in. */
 static size_t drain(const struct occupant *o)
 {
-	uint32_t page[PAGE / sizeof(uint32_t)];
+	uint32_t page[PAGE_WORDS];
 	size_t bad = 0;
 
 	for (size_t i = 0; i < pinned_count; i++) {

@@ -33,6 +33,12 @@ static void cached_frames(const struct occupant *o, uint64_t *frames)
 	free(resident);
 }
 
+/* Whether a frame is where the pages are to be. */
+bool inside(const struct occupant *o, uint64_t frame)
+{
+	return o->area ? area_has(o->area, frame) : areas_have(o->areas, o->area_count, frame);
+}
+
 void place_now(const struct occupant *o, uint64_t *frames)
 {
 	if (o->map)
@@ -43,7 +49,7 @@ void place_now(const struct occupant *o, uint64_t *frames)
 
 void place_print(const struct occupant *o, const uint64_t *frames, FILE *to)
 {
-	size_t inside = 0, in_cma = 0, moved = 0, absent = 0, dirty = 0, swapcache = 0;
+	size_t within = 0, in_cma = 0, moved = 0, absent = 0, dirty = 0, swapcache = 0;
 
 	for (size_t i = 0; i < o->count; i++) {
 		uint64_t flags;
@@ -52,7 +58,7 @@ void place_print(const struct occupant *o, const uint64_t *frames, FILE *to)
 			absent++;
 			continue;
 		}
-		inside += area_has(o->area, frames[i]);
+		within += inside(o, frames[i]);
 		in_cma += areas_have(o->areas, o->area_count, frames[i]);
 		moved += o->frames[i] != NO_FRAME && frames[i] != o->frames[i];
 		frames_flags(frames[i], 1, &flags);
@@ -60,6 +66,6 @@ void place_print(const struct occupant *o, const uint64_t *frames, FILE *to)
 		swapcache += flags >> KPF_SWAPCACHE & 1;
 	}
 	fprintf(to, "\"pages\": %zu, \"inside\": %zu, \"in_cma\": %zu, \"moved\": %zu, "
-		"\"absent\": %zu, \"dirty\": %zu, \"swapcache\": %zu", o->count, inside, in_cma,
+		"\"absent\": %zu, \"dirty\": %zu, \"swapcache\": %zu", o->count, within, in_cma,
 		moved, absent, dirty, swapcache);
 }

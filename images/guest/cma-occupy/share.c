@@ -13,12 +13,15 @@
 #include <unistd.h>
 
 #include "report.h"
+#include "shortage.h"
 
 static _Noreturn void child_serve(const struct occupant *o, int link)
 {
 	struct contents found;
-	char byte;
+	char byte = '!';
 
+	if (write(link, &byte, 1) != 1)
+		_exit(EXIT_ERRNO);
 	while (read(link, &byte, 1) == 1) {
 		contents_check(o, &found);
 		place_now(o, o->child_frames);
@@ -32,6 +35,7 @@ void child_start(struct occupant *o)
 {
 	size_t size = o->count * sizeof(*o->child_frames);
 	int pair[2];
+	char ready;
 
 	o->child_frames = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -45,10 +49,14 @@ void child_start(struct occupant *o)
 	if (!o->child) {
 		close(pair[0]);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		shortage_disown();
 		child_serve(o, pair[1]);
 	}
 	close(pair[1]);
 	o->link = pair[0];
+	/* Until then it has what made memory short. */
+	if (read(o->link, &ready, 1) != 1)
+		die("child");
 }
 
 /* Ask the child, when there is one, what it sees. */

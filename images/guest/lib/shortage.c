@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "frames.h"
 #include "report.h"
 
 #define HEAP "/dev/dma_heap/system"
@@ -23,17 +25,25 @@
  * A page that is taken from a block of another migratetype raises the zone's watermarks for a
  * while (boost_watermark() in mm/page_alloc.c, since 5.0, 1c30844d2dfe "mm: reclaim small amounts
  * of memory when an external fragmentation event occurs"), here by 5 MiB: close to an end of
- * memory with megabytes free.
+ * memory with megabytes free. Setting the scale factor, be it to what it is, ends a boost that
+ * there is (setup_per_zone_wmarks()).
  */
 #define BOOST "/proc/sys/vm/watermark_boost_factor"
+#define SCALE "/proc/sys/vm/watermark_scale_factor"
 /* Should memory end all the same, it is to be this process that goes. */
 #define OOM "/proc/self/oom_score_adj"
 
-static char boost[64], oom[64];
+#define VALUE 64
+static char boost[VALUE], scale[VALUE], oom[VALUE];
 
 /* The memory outside CMA: dma-bufs, by descriptor. */
 static int chunks[MAX_CHUNKS];
 static size_t chunks_used;
+
+/* What was left elsewhere. */
+#define BATCH 64UL
+static unsigned char *scraps;
+static size_t scraps_size;
 
 /* The other areas: what was taken from each of them. */
 static const struct area *taken_from[MAX_AREAS];
@@ -68,16 +78,27 @@ static uint64_t free_outside(void)
 	return all > cma ? all - cma : 0;
 }
 
-/* Replace what a file of /proc holds; what was there goes to @old (64 bytes) unless it is NULL. */
+/*
+ * Replace what a file of /proc holds by @value (NULL: write what is there once more); what was
+ * there goes to @old, which has VALUE bytes, unless it is NULL.
+ */
 static void replace(const char *path, const char *value, char *old)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
-	ssize_t size = old && fd >= 0 ? read(fd, old, 63) : 0;
+	ssize_t size = 0;
 
-	if (fd < 0 || size < 0 || pwrite(fd, value, strlen(value), 0) < 0)
+	if (fd < 0)
+		die(path);
+	if (old)
+		size = read(fd, old, VALUE - 1);
+	if (size < 0)
 		die(path);
 	if (old)
 		old[size] = 0;
+	if (!value)
+		value = old;
+	if (pwrite(fd, value, strlen(value), 0) < 0)
+		die(path);
 	close(fd);
 }
 
@@ -117,13 +138,35 @@ static void take_area(const struct area *area)
 }
 
 /*
- * Free pages on the CPUs' lists would be used up before any of the area: alloc_contig_range()
- * drains them (drain_all_pages()).
+ * Use up what movable pages would still be taken from before the area: free pages on the CPUs'
+ * lists, which alloc_contig_range() drains (drain_all_pages()), and scraps of another zone, where
+ * the heap found no large pages any more. Batches of pages are taken until one lies in CMA
+ * as a whole; that one is given back.
  */
-static void drain(const struct area *area)
+static void take_scraps(const struct area *areas, size_t count, uint64_t margin)
 {
-	if (area_set(area, "alloc", 1) || area_set(area, "free", 1))
-		die(area->name);
+	uint64_t frames[BATCH];
+	size_t inside = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (area_get(&areas[i], "maxchunk") &&
+		    (area_set(&areas[i], "alloc", 1) || area_set(&areas[i], "free", 1)))
+			die(areas[i].name);
+	scraps_size = 2 * margin / (BATCH * PAGE) * (BATCH * PAGE);
+	scraps = mmap(NULL, scraps_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		      -1, 0);
+	if (scraps == MAP_FAILED)
+		die("mmap");
+	for (size_t at = 0; at < scraps_size && inside < BATCH; at += BATCH * PAGE) {
+		inside = 0;
+		for (size_t i = 0; i < BATCH; i++)
+			scraps[at + i * PAGE] = 1;
+		frames_of(scraps + at, BATCH, frames);
+		for (size_t i = 0; i < BATCH; i++)
+			inside += areas_have(areas, count, frames[i]);
+		if (inside == BATCH && madvise(scraps + at, BATCH * PAGE, MADV_DONTNEED))
+			die("MADV_DONTNEED");
+	}
 }
 
 void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
@@ -135,20 +178,38 @@ void shortage_begin(const struct area *areas, size_t count, const struct area *k
 		die("atexit");
 	replace(OOM, "1000", oom);
 	replace(BOOST, "0", boost);
+	replace(SCALE, NULL, scale);
 	for (size_t i = 0; keep && i < count; i++)
 		if (&areas[i] != keep)
 			take_area(&areas[i]);
 	take_outside(margin);
-	if (keep)
-		drain(keep);
+	take_scraps(areas, count, margin);
+}
+
+static void let_go(void)
+{
+	if (scraps)
+		munmap(scraps, scraps_size);
+	scraps = NULL;
+	while (chunks_used)
+		close(chunks[--chunks_used]);
+}
+
+void shortage_disown(void)
+{
+	if (!*boost)
+		return;
+	let_go();
+	replace(OOM, oom, NULL);
+	taken = 0;
+	*boost = 0;
 }
 
 void shortage_end(void)
 {
 	if (!*boost)
 		return;
-	while (chunks_used)
-		close(chunks[--chunks_used]);
+	let_go();
 	for (; taken; taken--)
 		if (taken_pages[taken - 1] &&
 		    area_set(taken_from[taken - 1], "free", taken_pages[taken - 1]))

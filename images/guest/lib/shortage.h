@@ -18,12 +18,15 @@
 
 /*
  * Leave @margin bytes of free memory outside CMA, and of CMA all but the areas other than @keep
- * (NULL: all areas stay free). Ends the program, letting go of all, when that cannot be.
+ * (NULL: no area is taken). Ends the program, letting go of all, when that cannot be.
  */
 void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
 		    uint64_t margin);
 
 /* Give all of it back; without a shortage nothing happens. */
 void shortage_end(void);
+
+/* In a child that was forked meanwhile: what it inherited is not to outlive the shortage. */
+void shortage_disown(void);
 
 #endif

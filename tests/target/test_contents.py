@@ -1,0 +1,136 @@
+"""Pages that live in an area while nobody has allocated it move away and keep every byte.
+
+It is the first thing CMA promises: "when the memory is needed ... the pages are migrated" (the
+Kconfig text of CONFIG_CMA in mm/Kconfig). cma-occupy brings pages of a kind into the area, all of
+the area is allocated over them, and then each byte is compared and each page looked up.
+"""
+
+from __future__ import annotations
+
+import pytest
+from taking import MIB, Own
+
+from harness.cma.census import census
+from harness.cma.occupy import Occupant, occupied
+from harness.guest.guest import Guest
+
+SIZE = 8 * MIB
+LEAST = 1024  # pages inside the area, or there was nothing to see
+
+
+def lives_there(occupant: Occupant) -> None:
+    """Assert that enough of the pages lie in the area to say something of it."""
+    assert occupant.held.inside >= LEAST, f"memory did not go to the area: {occupant.held}"
+
+
+@pytest.mark.parametrize("kind", ["anon", "mlock", "shared", "memfd", "mixed"])
+def test_memory_of_a_process_moves_away_whole(guest: Guest, own: Own, kind: str) -> None:
+    """Also what is locked: since 510f5507749e isolation for CMA takes unevictable pages."""
+    with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
+        assert occupant.held.inside >= LEAST // 2 if kind == "mixed" else LEAST
+        own.take_all()
+        after = occupant.check()
+    assert (after.inside, after.absent) == (0, 0)
+    assert after.moved >= occupant.held.inside
+    assert after.intact, after
+
+
+def test_pages_shared_by_a_fork_stay_shared(guest: Guest, own: Own) -> None:
+    """Migration replaces the page in every page table, it does not copy on write."""
+    with occupied(guest.console, "fork", own.area.name, SIZE) as occupant:
+        lives_there(occupant)
+        own.take_all()
+        after = occupant.check()
+    assert (after.inside, after.absent) == (0, 0)
+    assert after.intact, after
+    assert after.shared == after.pages
+
+
+@pytest.mark.usefixtures("swap_space")
+def test_pages_in_the_swap_cache_move_and_stay_in_it(guest: Guest, own: Own) -> None:
+    with occupied(guest.console, "swapcache", own.area.name, SIZE) as occupant:
+        lives_there(occupant)
+        assert occupant.held.swapcache >= LEAST
+        own.take_all()
+        after = occupant.check()
+    assert (after.inside, after.absent) == (0, 0)
+    assert after.swapcache == occupant.held.swapcache
+    assert after.intact, after
+
+
+@pytest.mark.usefixtures("swap_space")
+def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> None:
+    """They are on no LRU list: zsmalloc moves them itself, since 48b4800a1c6a (4.8)."""
+    with occupied(guest.console, "swapped", own.area.name, SIZE) as occupant:
+        assert occupant.held.absent >= LEAST
+        # One allocation empties the CPUs' lists of free pages, which the census cannot tell apart.
+        own.helper.free(own.helper.alloc(1).handle)
+        assert census(guest.console)[own.area.name].other >= LEAST
+        own.take_all()
+        after = occupant.check()
+    assert after.intact, after
+
+
+@pytest.mark.parametrize("kind", ["dirty", "mapped"])
+def test_dirty_pages_of_a_file_move_and_reach_the_disk(
+    guest: Guest, own: Own, disk_file: str, kind: str
+) -> None:
+    """Only clean pages may be dropped; what the disk has is older here than the pages."""
+    with occupied(guest.console, kind, own.area.name, SIZE, file=disk_file) as occupant:
+        lives_there(occupant)
+        assert occupant.held.dirty >= LEAST
+        own.take_all()
+        after = occupant.check()
+        assert (after.inside, after.absent) == (0, 0)
+        assert after.intact, after
+        own.give_back()
+        drop = "sync; echo 1 >/proc/sys/vm/drop_caches"
+        guest.console.run(drop, timeout=30).checked("dropping the page cache")
+        reread = occupant.check()
+    assert reread.absent > 0 or kind == "mapped", "nothing was read from the disk again"
+    assert reread.intact, reread
+
+
+def test_clean_pages_of_a_file_are_dropped_and_read_back(
+    guest: Guest, own: Own, disk_file: str
+) -> None:
+    """Dropped, not moved, since 02c6de8d757c ("mm: cma: discard clean pages during contiguous
+    allocation instead of migration", 3.7)."""
+    with occupied(guest.console, "clean", own.area.name, SIZE, file=disk_file) as occupant:
+        lives_there(occupant)
+        own.take_all()
+        after = occupant.check()
+    assert after.inside == 0
+    assert after.absent == occupant.held.inside
+    assert after.intact, after
+
+
+def test_pages_after_madv_free_are_whole_or_zero(guest: Guest, own: Own) -> None:
+    """madvise(2): after MADV_FREE a page may be freed at any time, and then reads as zeroes."""
+    with occupied(guest.console, "lazyfree", own.area.name, SIZE) as occupant:
+        lives_there(occupant)
+        own.take_all()
+        after = occupant.check()
+    assert after.inside == 0
+    assert after.bad == 0, after
+    assert after.zero >= after.absent >= occupant.held.inside
+
+
+@pytest.mark.parametrize("kind", ["anon", "memfd"])
+def test_a_buffer_shows_nothing_of_what_was_there(guest: Guest, own: Own, kind: str) -> None:
+    """dma_alloc_attrs() zeroes (Documentation/core-api/dma-api.rst, since 518a2f1925c3, 5.0)."""
+    with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
+        lives_there(occupant)
+        found = [own.helper.check(buffer.handle, 0) for buffer in own.take_all()]
+    assert [one for one in found if not one.good] == []
+
+
+def test_an_area_is_empty_and_whole_when_all_is_freed(guest: Guest, own: Own) -> None:
+    """Freed pages are CMA's again, so that they can be used and allocated a second time."""
+    for _ in range(2):
+        with occupied(guest.console, "anon", own.area.name, SIZE) as occupant:
+            lives_there(occupant)
+            own.take_all()
+            own.give_back()
+            assert own.used() == 0
+            assert occupant.check().intact

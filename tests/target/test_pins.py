@@ -1,0 +1,104 @@
+"""Pages that somebody holds a reference to cannot move: what an allocation does about them.
+
+A short-term pin (FOLL_GET; here vmsplice(2) into a pipe) stays where it is, and the allocation that
+needs its page fails or goes elsewhere. A long-term pin (FOLL_LONGTERM; here a buffer registered
+with io_uring) may not stay in CMA: the pages move out before they are pinned, since 9a4e9f3b2d73
+("mm: update get_user_pages_longterm to migrate pages allocated from CMA region", 5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from taking import MIB, RANGE, Own, ranges_with
+
+from harness.cma.helper import HelperError
+from harness.cma.occupy import Occupant, occupied
+from harness.cma.tracing import traced
+from harness.guest.guest import Guest
+
+SIZE = 8 * MIB
+LEAST = 1024
+EVENTS = ("cma/cma_alloc_busy_retry", "cma/cma_alloc_finish")
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Pages in the area, pinned ones among them, and how many ranges the area has without them."""
+
+    occupant: Occupant
+    frames: tuple[int, ...]
+    ranges: int
+
+
+@pytest.fixture
+def pinned(guest: Guest, own: Own) -> Iterator[Pinned]:
+    """An area with one pinned page in each of its ranges that have pages of a process."""
+    ranges = len(own.take_ranges())
+    own.give_back()
+    with occupied(guest.console, "anon", own.area.name, SIZE) as occupant:
+        assert occupant.held.inside >= LEAST
+        yield Pinned(occupant, occupant.pin(every=RANGE), ranges)
+
+
+def test_an_allocation_goes_round_pinned_pages(own: Own, pinned: Pinned) -> None:
+    taken = own.take_ranges()
+    assert len(taken) == pinned.ranges - len(pinned.frames)
+    assert [ranges_with(taken, frame) for frame in pinned.frames] == [[]] * len(pinned.frames)
+    assert pinned.occupant.check().intact
+
+
+def test_an_allocation_that_needs_a_pinned_page_fails_cleanly(
+    own: Own, pinned: Pinned, kernel_log: Callable[[], tuple[str, ...]]
+) -> None:
+    """EBUSY, told once and by name; nothing is taken, moved back or lost."""
+    own.take_ranges()
+    before = own.used()
+    with pytest.raises(HelperError) as failed:
+        own.helper.alloc(RANGE)
+    told = [line for line in kernel_log() if "alloc failed" in line]
+    assert failed.value.errno_name == "ENOSPC"
+    assert own.used() == before
+    assert len(told) == 1
+    assert f"req-size: {RANGE // 4096} pages, ret: -16" in told[0]
+    assert pinned.occupant.check().intact
+
+
+def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> None:
+    """The search goes on behind a busy range (mm/cma.c, `start = bitmap_no + mask + 1`)."""
+    own.take_ranges()
+    with traced(guest.console, EVENTS) as trace:
+        with pytest.raises(HelperError):
+            own.helper.alloc(RANGE, attrs=("no-warn",))
+        busy = [int(event["pfn"], 16) for event in trace.events("cma_alloc_busy_retry")]
+        ends = [event["errorno"] for event in trace.events("cma_alloc_finish")]
+    assert busy == sorted({frame * 4096 // RANGE * RANGE // 4096 for frame in pinned.frames})
+    assert ends == ["-16"]
+
+
+def test_what_was_pinned_is_to_be_had_after_its_release(own: Own, pinned: Pinned) -> None:
+    own.take_ranges()
+    released = pinned.occupant.unpin()
+    assert (released.drained, released.bad) == (len(pinned.frames), 0)
+    taken = own.take_ranges()
+    assert len(taken) == pinned.ranges
+    assert [len(ranges_with(taken, frame)) for frame in pinned.frames] == [1] * len(pinned.frames)
+    after = pinned.occupant.check()
+    assert after.inside == 0
+    assert after.intact, after
+
+
+@pytest.mark.parametrize("kind", ["anon", "shared", "mixed"])
+def test_a_long_term_pin_moves_pages_out_first(guest: Guest, own: Own, kind: str) -> None:
+    with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
+        assert occupant.held.inside >= LEAST // 2
+        fixed = occupant.fix()
+        assert fixed.in_cma == 0
+        assert fixed.moved >= occupant.held.inside
+        own.take_all()
+        after = occupant.check()
+        assert after.moved == fixed.moved, "a page moved while it was pinned"
+        assert after.intact, after
+        occupant.unpin()

@@ -1,0 +1,117 @@
+"""Areas when memory is short: who may use them, who may not, and what an allocation meets there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from taking import MIB, Own
+
+from harness.cma.areas import PAGE, survey
+from harness.cma.census import census
+from harness.cma.churn import churn
+from harness.cma.occupy import occupied
+from harness.guest.guest import Guest
+
+KERNEL = 4 * MIB  # of page tables, pipes, stacks and files
+Metric = Callable[[str, float, str], None]
+
+
+def free_outside(guest: Guest) -> int:
+    """Bytes of free memory that is not CMA's."""
+    free, cma = (
+        int(kib) << 10
+        for kib in re.findall(
+            r"^(?:MemFree|CmaFree): +(\d+) kB$",
+            guest.console.run("cat /proc/meminfo", 30).output,
+            re.M,
+        )
+    )
+    return free - cma
+
+
+def counters(guest: Guest, *names: str) -> list[int]:
+    """Counters of /proc/vmstat."""
+    text = guest.console.run("cat /proc/vmstat", 30).output
+    return [int(re.findall(rf"^{name} (\d+)$", text, re.M)[0]) for name in names]
+
+
+def test_movable_memory_fills_the_area_when_there_is_no_other(guest: Guest, own: Own) -> None:
+    """Else the area's memory would be idle, which is what CMA is there to avoid."""
+    pages = own.area.size // PAGE
+    before = census(guest.console)[own.area.name]
+    with occupied(guest.console, "anon", own.area.name, own.area.size * 7 // 8) as occupant:
+        assert occupant.held.inside >= pages // 2
+        filled = census(guest.console)[own.area.name]
+        assert before.free + before.other - filled.free - filled.other >= occupant.held.inside
+        assert occupant.check().intact
+    own.take_all()
+
+
+def test_movable_memory_uses_the_area_before_the_rest_ends(guest: Guest, own: Own) -> None:
+    """While over half of a zone's free memory is CMA's, movable pages are taken from there: since
+    16867664936e ("mm,page_alloc,cma: conditionally prefer cma pageblocks for movable allocations",
+    5.8). A kernel that takes CMA last has used up what is outside by then."""
+    with occupied(guest.console, "anon", own.area.name, 2 * MIB, keep_short=True) as occupant:
+        assert occupant.held.inside >= occupant.held.pages * 3 // 4
+        assert free_outside(guest) >= 6 * MIB
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+def test_memory_that_cannot_move_never_lands_in_an_area(
+    guest: Guest, own: Own, filled: bool
+) -> None:
+    """Page tables, pipes, stacks and slab, when there is hardly any memory outside the area.
+
+    They stay while the whole area is allocated, which could not be if one were in it.
+    """
+    size = own.area.size // 2 if filled else 64 * PAGE
+    kinds = ("nr_page_table_pages", "nr_kernel_stack", "nr_slab_unreclaimable", "nr_free_pages")
+    with occupied(guest.console, "anon", own.area.name, size, keep_short=True) as occupant:
+        before = counters(guest, *kinds)
+        with occupied(
+            guest.console, "kernel", own.area.name, KERNEL, keep_short=True, name="2"
+        ) as load:
+            after = counters(guest, *kinds)
+            grown = [now - then for now, then in zip(after, before, strict=True)]
+            assert min(grown[:3]) >= KERNEL // PAGE // 16, dict(zip(kinds, grown, strict=True))
+            assert {
+                name: found for name, found in census(guest.console).items() if found.unmovable
+            } == {}
+            load.relax()
+            occupant.relax()
+            own.take_all()
+        assert occupant.check().intact
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("background", ["--fork", "--anon", "--cache"])
+def test_allocations_succeed_while_memory_is_churned(
+    guest: Guest, own: Own, disk_file: str, background: str, metric: Metric
+) -> None:
+    """In a device's own area, with room to spare and nothing pinned for good."""
+    option = f"--cache={disk_file}" if background == "--cache" else background
+    with occupied(guest.console, "anon", own.area.name, 4 * MIB, keep_short=True) as occupant:
+        found = churn(guest.console, [own.device], rounds=60, background=[option])
+        metric("buffers", found.buffers, "")
+        metric("failed", found.failed, "")
+        metric("alloc_median", found.median_ns, "ns")
+        metric("alloc_max", found.max_ns, "ns")
+        assert found.forks + found.maps + found.drops > 0, "nothing was churned"
+        assert (found.not_zero, found.corrupt) == (0, 0)
+        assert found.failed == 0
+        assert occupant.check().intact
+    assert own.used() == 0
+
+
+def test_the_latency_of_an_allocation_is_recorded(guest: Guest, own: Own, metric: Metric) -> None:
+    """Of one range, empty and full of pages that have to move; the guest's clock, no limit."""
+    for state in ("empty", "full"):
+        size = 64 * PAGE if state == "empty" else own.area.size * 3 // 4
+        with occupied(guest.console, "anon", own.area.name, size) as occupant:
+            made = own.take_ranges()
+            assert occupant.check().intact
+        own.give_back()
+        metric(f"ranges_{state}", len(made), "")
+        assert survey(guest.console).area(own.area.name).used == own.area.used
