@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from harness.cma.answers import Answer, ask_one
 from harness.cma.shell import Shell
+from harness.errors import GuestError
 
 PROGRAM = "cma-occupy"
 ALL_AREAS = "all"
@@ -117,19 +118,25 @@ def occupied(
     *,
     file: str | None = None,
     keep_short: bool = False,
+    margin: int | None = None,
     name: str = "1",
     timeout: float = 60.0,
 ) -> Iterator[Occupant]:
     """Have `size` bytes of pages of a kind brought into memory, most of them into the area.
 
     `file` is a path in the guest for the kinds that need one, `keep_short` leaves memory short for
-    all others until `relax`. The pages are freed when the block ends.
+    all others until `relax`, `margin` bytes stay free outside of CMA meanwhile (12 MiB without).
+    The pages are freed when the block ends.
     """
     argv = [PROGRAM, "-n", name, "hold", kind, area, str(size)]
     argv += ["--file", file] if file is not None else []
     argv += ["--keep-short"] if keep_short else []
+    argv += ["--margin", str(margin)] if margin is not None else []
     occupant = Occupant(shell, name, ask_one(shell, argv, Place, timeout), timeout)
     try:
         yield occupant
-    finally:
-        occupant.end()
+    except BaseException:
+        with suppress(GuestError):  # what came first is what counts
+            occupant.end()
+        raise
+    occupant.end()

@@ -110,6 +110,8 @@ def _look(boots: Boots, scenario: Scenario) -> Facts | GuestError:
             return read(guest, boots.log_of(guest))
     except GuestError as error:
         return error
+
+
 @pytest.fixture
 def own(guest: Guest, cell: Prepared, helper: Helper) -> Own:
     """The first area that a device has for itself, else the default one; empty, with its device."""

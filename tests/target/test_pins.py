@@ -21,7 +21,7 @@ from harness.guest.guest import Guest
 
 SIZE = 8 * MIB
 LEAST = 1024
-EVENTS = ("cma/cma_alloc_busy_retry", "cma/cma_alloc_finish")
+EVENTS = ("cma:cma_alloc_busy_retry", "cma:cma_alloc_finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ def test_an_allocation_that_needs_a_pinned_page_fails_cleanly(
 def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> None:
     """The search goes on behind a busy range (mm/cma.c, `start = bitmap_no + mask + 1`)."""
     own.take_ranges()
-    with traced(guest.console, EVENTS) as trace:
+    with traced(guest.console, *EVENTS) as trace:
         with pytest.raises(HelperError):
             own.helper.alloc(RANGE, attrs=("no-warn",))
-        busy = [int(event["pfn"], 16) for event in trace.events("cma_alloc_busy_retry")]
-        ends = [event["errorno"] for event in trace.events("cma_alloc_finish")]
+        busy = [event.number("pfn") for event in trace.events("cma_alloc_busy_retry")]
+        ends = [event.number("errorno") for event in trace.events("cma_alloc_finish")]
     assert busy == sorted({frame * 4096 // RANGE * RANGE // 4096 for frame in pinned.frames})
-    assert ends == ["-16"]
+    assert ends == [-16]
 
 
 def test_what_was_pinned_is_to_be_had_after_its_release(own: Own, pinned: Pinned) -> None:

@@ -10,9 +10,12 @@ from harness.cma.areas import survey
 from harness.cma.churn import Churned, churn
 from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.cma.occupy import ALL_AREAS, occupied
+from harness.cma.tracing import Trace, traced
 from harness.guest.guest import Guest
 
 SECONDS = 60.0
+KILLS = 5
+ROOM = 40 * MIB  # outside of CMA: for what moves out while buffers fill the areas
 
 
 @pytest.fixture
@@ -40,7 +43,9 @@ def test_devices_at_once_get_pages_of_their_own_when_memory_is_short(
 ) -> None:
     """What others have in the areas moves from one to another meanwhile, and stays whole."""
     before = survey(guest.console).areas
-    with occupied(guest.console, "anon", ALL_AREAS, 8 * MIB, keep_short=True) as occupant:
+    with occupied(
+        guest.console, "anon", ALL_AREAS, 8 * MIB, keep_short=True, margin=ROOM
+    ) as occupant:
         sound(churn(guest.console, devices, rounds=40, workers=2, background=["--fork", "--anon"]))
         assert occupant.check().intact
     assert survey(guest.console).areas == before
@@ -53,3 +58,40 @@ def test_many_workers_of_one_area_find_no_lost_page(guest: Guest, own: Own) -> N
     sound(found)
     assert own.used() == 0
     own.take_all()
+
+
+def kill_at_its_start(own: Own, trace: Trace, size: int) -> int:
+    """Kill an allocation as soon as the kernel says that it has begun; return how it ended there.
+
+    Only cma_alloc() itself comes between the two tracepoints: -4 is EINTR, 0 success.
+    """
+    done = own.console.run(
+        f"""cma-ctl -d {own.device} alloc {size} --attr no-warn >/dev/null 2>&1 & pid=$!
+read -r begun <{trace.place}/trace_pipe
+kill -9 $pid
+wait $pid""",
+        SECONDS,
+    )
+    assert done.status == 128 + 9, done.output
+    return trace.events("cma_alloc_finish")[-1].number("errorno")
+
+
+def test_a_killed_allocation_takes_nothing(guest: Guest, own: Own) -> None:
+    """A fatal signal ends the migration (fatal_signal_pending() in __alloc_contig_migrate_range());
+    the range, and the pages that were still to move, are as before."""
+    events = ("cma:cma_alloc_start", "cma:cma_alloc_finish")
+    ends: list[int] = []
+    with occupied(guest.console, "anon", own.area.name, own.area.size * 3 // 4) as occupant:
+        while -4 not in ends:
+            # A kill that came after the end killed no allocation: then once more.
+            assert len(ends) < KILLS, f"no kill came while pages were moving: {ends}"
+            with traced(guest.console, *events) as trace:
+                ends.append(kill_at_its_start(own, trace, own.area.size // 4))
+            if ends[-1] == 0:
+                own.give_back()
+                assert occupant.check().intact
+                continue
+            assert (own.helper.list(), own.used()) == ((), 0)
+        assert occupant.check().intact
+        own.take_all()
+        assert occupant.check().intact

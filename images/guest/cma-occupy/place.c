@@ -41,6 +41,8 @@ bool inside(const struct occupant *o, uint64_t frame)
 
 void place_now(const struct occupant *o, uint64_t *frames)
 {
+	if (!o->count)
+		return;
 	if (o->map)
 		frames_of(o->map, o->count, frames);
 	else
