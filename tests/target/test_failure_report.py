@@ -1,0 +1,118 @@
+"""What the kernel's log says of an allocation that failed: __cma_alloc(), cma_debug_show_areas().
+
+Two lines: that it failed, with the area's name, pages and errno; and the free runs
+as PAGES@FIRST, joined by "+", with their sum. The first is rate-limited to ten in five seconds
+(pr_err_ratelimited()), the second is not.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+from debugfs import Debugfs, opened
+from state import AreaState, read_state
+
+from harness.cma.areas import LiveArea
+from harness.cma.helper import Helper, HelperError
+from harness.guest.guest import Guest
+
+FAILED = re.compile(r"cma: (?:__)?cma_alloc: (?:.+: )?alloc failed, req-size: ")
+FREE = "cma: number of available pages: "
+# DEFAULT_RATELIMIT_INTERVAL of include/linux/ratelimit_types.h, and a jiffy.
+INTERVAL = 5.1
+
+
+@pytest.fixture(params=["first", "last"])
+def directory(request: pytest.FixtureRequest, guest: Guest) -> Generator[Debugfs, None, None]:
+    """The area at the lowest address, and the one at the highest."""
+    areas = sorted(read_state(guest.console).areas.values(), key=lambda area: area.base_pfn)
+    if len(areas) == 1 and request.param == "last":
+        pytest.skip("the layout has one area")
+    with opened(guest, areas[0 if request.param == "first" else -1]) as found:
+        yield found
+
+
+class Log:
+    """The kernel's messages of a stretch of time, without their times."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self.lines: tuple[str, ...] = ()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep the messages that come within the block."""
+        mark = f"cma-harness: from here on, {secrets.token_hex(8)}"
+        self._guest.console.run(f"echo '{mark}' >/dev/kmsg", timeout=30)
+        yield
+        text = self._guest.console.run("dmesg", timeout=30).checked("dmesg").partition(mark)[2]
+        lines = [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in text.splitlines()[1:]]
+        self.lines = tuple(line for line in lines if line.startswith("cma: "))
+
+
+@pytest.fixture
+def log(guest: Guest) -> Log:
+    return Log(guest)
+
+
+def free_runs(area: AreaState) -> str:
+    """The line about what is free that belongs to an area's bitmap."""
+    runs = area.runs("0")
+    listed = "+".join(f"{run.pages}@{run.first}" for run in runs)
+    return f"{FREE}{listed}=> {sum(run.pages for run in runs)} free of {area.count} total pages"
+
+
+def test_the_free_runs_are_those_of_the_bitmap(directory: Debugfs, log: Log) -> None:
+    """Holes of 3, 11 and all that is left: freed parts are the fronts of allocations."""
+    steps = [("alloc", 8), ("free", 3), ("alloc", 20), ("free", 11), ("alloc", 64)]
+    now = directory.states(*steps)[-1]
+    assert len(now.runs("0")) > len(directory.before.runs("0"))
+    with log.taken():
+        directory.write(("alloc", now.count))
+    assert [line for line in log.lines if line.startswith(FREE)] == [free_runs(now)]
+
+
+def test_a_full_area_has_no_free_runs(guest: Guest, log: Log) -> None:
+    smallest = min(read_state(guest.console).areas.values(), key=lambda area: area.count)
+    with opened(guest, smallest) as directory:
+        for run in smallest.runs("0"):
+            (full,) = directory.states(("alloc", run.pages))
+        with log.taken():
+            directory.write(("alloc", 1))
+    assert full.used == full.count
+    assert log.lines[-1:] == (f"{FREE}=> 0 free of {full.count} total pages",)
+
+
+def test_a_failure_is_told_with_area_pages_and_errno(directory: Debugfs, log: Log) -> None:
+    directory.states(("alloc", 1))
+    asked = directory.before.longest
+    with log.taken():
+        directory.write(("alloc", asked))
+    if not any(FAILED.match(line) for line in log.lines):
+        # Ten others failed within these five seconds; the next interval must tell of this one.
+        with log.taken():
+            directory.guest.console.run(f"sleep {INTERVAL}", timeout=30)
+            directory.write(("alloc", asked))
+    told = [line for line in log.lines if FAILED.match(line)]
+    assert len(told) == 1
+    function, _, rest = told[0].removeprefix("cma: ").partition(": ")
+    assert function in ("cma_alloc", "__cma_alloc")  # the latter since cma_alloc_folio(), 6.12
+    assert rest == f"{directory.name}: alloc failed, req-size: {asked} pages, ret: -12"
+    assert log.lines[-2:] == (told[0], free_runs(directory.now()))
+
+
+def test_an_allocation_that_succeeds_is_not_told(directory: Debugfs, log: Log) -> None:
+    with log.taken():
+        directory.states(("alloc", 100), ("free", 100))
+    assert log.lines == ()
+
+
+def test_no_warn_keeps_both_lines_back(helper: Helper, area: LiveArea, log: Log) -> None:
+    helper.alloc(1)
+    with log.taken(), pytest.raises(HelperError, match=r"answered ENOSPC$"):
+        helper.alloc(area.size, attrs=("no-warn",))
+    assert log.lines == ()
