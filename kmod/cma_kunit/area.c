@@ -95,8 +95,9 @@ static int area_read(struct area *area, struct dentry *dir)
 }
 
 /*
- * Fill in an area by its name. -ENOENT: debugfs has no such area, or there is no debugfs.
- * -ENXIO: this kernel's debugfs files are not those described above.
+ * Fill in an area by its name. -ENOENT: debugfs has no such area, or there is no debugfs, or
+ * the area has no pages, since it could not be activated. -ENXIO: this kernel's debugfs files are
+ * not those described above.
  */
 static int area_find(struct area *area, const char *name)
 {
@@ -108,66 +109,89 @@ static int area_find(struct area *area, const char *name)
 	strscpy(area->name, name, sizeof(area->name));
 	ret = area_read(area, dir);
 	dput(dir);
+	if (!ret && !area->count)
+		return -ENOENT;
+	if (!ret)
+		area->high = PageHighMem(pfn_to_page(area->base_pfn));
 	return ret;
 }
 
-/* As area_find(), for a reserved-memory node, to which the area takes a reference. */
+/* The "cma-harness,cma-test" node that claims a reserved-memory node, with a reference; or NULL. */
+static struct device_node *claimant_of(const struct device_node *node)
+{
+	struct device_node *user, *region;
+
+	for_each_compatible_node(user, NULL, "cma-harness,cma-test") {
+		region = of_parse_phandle(user, "memory-region", 0);
+		of_node_put(region);
+		if (region == node)
+			return user;
+	}
+	return NULL;
+}
+
+/* Fill in an area by its reserved-memory node, to which it takes a reference. */
 static int area_find_node(struct area *area, struct device_node *node)
 {
 	int ret = area_find(area, kbasename(node->full_name));
 
-	if (!ret)
-		area->node = of_node_get(node);
-	return ret;
+	if (ret)
+		return ret;
+	area->node = of_node_get(node);
+	area->claimant = claimant_of(node);
+	area->shared = of_property_read_bool(node, "linux,cma-default");
+	return 0;
 }
 
-static struct device_node *default_node(void)
+/* Whether a node of /reserved-memory makes the area of devices that claim none. */
+static bool any_shared(const struct areas *areas)
+{
+	unsigned int i;
+
+	for (i = 0; i < areas->count; i++)
+		if (areas->area[i].shared)
+			return true;
+	return false;
+}
+
+/*
+ * Find every area: those of the device tree, and "reserved", which the kernel makes itself without
+ * a "linux,cma-default" node or when cma= on the command line overrides it. It is the shared one
+ * when no node is. -ENXIO: this kernel's debugfs files are not those described above.
+ */
+int areas_find(struct areas *areas)
 {
 	struct device_node *root = of_find_node_by_path("/reserved-memory");
 	struct device_node *node;
+	bool unknown = false;
+	int ret;
 
-	for_each_available_child_of_node(root, node)
-		if (of_property_read_bool(node, "linux,cma-default"))
-			break;
+	for_each_available_child_of_node(root, node) {
+		if (areas->count == AREAS_MAX - 1)
+			continue;
+		ret = area_find_node(&areas->area[areas->count], node);
+		areas->count += !ret;
+		unknown |= ret == -ENXIO;
+	}
 	of_node_put(root);
-	return node;
+
+	ret = area_find(&areas->area[areas->count], "reserved");
+	if (!ret) {
+		areas->area[areas->count].shared = !any_shared(areas);
+		areas->count++;
+	}
+	return unknown || ret == -ENXIO ? -ENXIO : 0;
 }
 
-/*
- * The area of devices that claim none: the "linux,cma-default" node's. Without it, or when cma=
- * on the command line overrides it, the one the kernel made itself, which is called "reserved".
- */
-int area_find_default(struct area *area)
+void areas_put(struct areas *areas)
 {
-	struct device_node *node = default_node();
-	int ret = node ? area_find_node(area, node) : -ENOENT;
+	unsigned int i;
 
-	of_node_put(node);
-	return ret == -ENOENT ? area_find(area, "reserved") : ret;
-}
-
-/*
- * The area that a "cma-harness,cma-test" node claims. Its claimant, to which the caller gets a
- * reference, is what of_reserved_mem_device_init_by_idx() wants. -ENOENT when there is none.
- */
-int area_find_private(struct area *area, struct device_node **claimant)
-{
-	struct device_node *user = of_find_compatible_node(NULL, NULL, "cma-harness,cma-test");
-	struct device_node *node = of_parse_phandle(user, "memory-region", 0);
-	int ret = node ? area_find_node(area, node) : -ENOENT;
-
-	of_node_put(node);
-	if (ret)
-		of_node_put(user);
-	else
-		*claimant = user;
-	return ret;
-}
-
-void area_put(struct area *area)
-{
-	of_node_put(area->node);
-	area->node = NULL;
+	for (i = 0; i < areas->count; i++) {
+		of_node_put(areas->area[i].claimant);
+		of_node_put(areas->area[i].node);
+	}
+	memset(areas, 0, sizeof(*areas));
 }
 
 /* Pages allocated now. */
@@ -176,20 +200,34 @@ unsigned long area_used(const struct area *area)
 	return bitmap_weight(area->bitmap, area->count);
 }
 
+/* The order to which the DMA API aligns a buffer's page frame (dma_alloc_from_contiguous()). */
+unsigned int area_align_order(unsigned long pages)
+{
+	return min_t(unsigned int, get_order(pages << PAGE_SHIFT), CONFIG_CMA_ALIGNMENT);
+}
+
 /*
- * Whether a buffer of so many pages has a place: enough free pages in a row, the first aligned, as
- * a page frame, to the buffer's order up to CONFIG_CMA_ALIGNMENT (dma_alloc_from_contiguous()).
+ * Where a buffer of so many pages belongs: the first free run of them, at or behind page @from of
+ * the area, whose first page frame is aligned. Returns its page in the area, or the area's count.
+ * The definition written down, place by place; lib/bitmap.c searches in another way.
  */
+unsigned long area_place(const struct area *area, unsigned long pages, unsigned long from)
+{
+	unsigned long step = 1UL << area_align_order(pages);
+	unsigned long at = ALIGN(area->base_pfn + from, step) - area->base_pfn;
+
+	if (!pages || pages > area->count)
+		return area->count;
+	for (; at <= area->count - pages; at += step)
+		if (find_next_bit(area->bitmap, at + pages, at) >= at + pages)
+			return at;
+	return area->count;
+}
+
+/* Whether a buffer of so many pages has a place. */
 bool area_fits(const struct area *area, unsigned long pages)
 {
-	unsigned int order = min_t(unsigned int, get_order(pages << PAGE_SHIFT),
-				   CONFIG_CMA_ALIGNMENT);
-	unsigned long mask = (1UL << order) - 1;
-
-	if (pages > area->count)
-		return false;
-	return bitmap_find_next_zero_area_off((unsigned long *)area->bitmap, area->count, 0, pages,
-					      mask, area->base_pfn & mask) < area->count;
+	return area_place(area, pages, 0) < area->count;
 }
 
 /* Pages of the largest buffer that has a place now; what fits is monotonic in its size. */

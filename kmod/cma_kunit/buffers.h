@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What every case works with: a device, the area it allocates from, and buffers. */
+/* What every case works with: a device, the area it allocates from, buffers and pins. */
 #ifndef CMA_KUNIT_BUFFERS_H
 #define CMA_KUNIT_BUFFERS_H
 
 #include <kunit/test.h>
 #include <linux/dma-mapping.h>
 #include <linux/list.h>
+#include <linux/pfn.h>
 #include <linux/platform_device.h>
 
 #include "area.h"
+#include "audit.h"
 
 /* Every allocation that may fail on purpose: no message, and no warning from the page allocator. */
 #define GFP_QUIET (GFP_KERNEL | __GFP_NOWARN)
@@ -20,20 +22,30 @@
 
 /**
  * struct fixture - the state of one case
+ * @areas: all areas
+ * @area: the one under test; NULL in the suite that is about all of them
+ * @before: the bitmap of @area when the case began
  * @pdev: a device that allocates from @area
- * @area: the area under test
- * @other: an area that @pdev must never touch; its count is 0 when the board has none
- * @claimant: the device-tree node that claims the private area, or NULL in the default suite
- * @before: the area's bitmap when the case began
+ * @devices: one for each area, where a case needs them
  * @buffers: live buffers, the latest first
+ * @pins: pinned ranges, the latest first
+ * @filler: pages of the page allocator, to fill memory with
+ * @lent: movable pages of the page allocator
+ * @audit: what was true when the case began
+ * @ready: whether the case could begin
  */
 struct fixture {
+	struct areas areas;
+	struct area *area;
+	const unsigned long *before;
 	struct platform_device *pdev;
-	struct area area;
-	struct area other;
-	struct device_node *claimant;
-	unsigned long *before;
+	struct platform_device *devices[AREAS_MAX];
 	struct list_head buffers;
+	struct list_head pins;
+	struct list_head filler;
+	struct list_head lent;
+	struct audit audit;
+	bool ready;
 };
 
 /**
@@ -52,6 +64,21 @@ struct buffer {
 	unsigned long attrs;
 };
 
+/**
+ * struct pin - pages that cannot be moved, as a driver that pins user memory leaves them
+ * @node: in fixture.pins
+ * @pfn: first page frame
+ * @pages: how many
+ */
+struct pin {
+	struct list_head node;
+	unsigned long pfn;
+	unsigned long pages;
+};
+
+int device_get(struct platform_device **pdev, const struct area *area);
+void device_put(struct platform_device *pdev);
+
 struct buffer *buffer_get_attrs(struct kunit *test, size_t size, gfp_t gfp, unsigned long attrs);
 struct buffer *buffer_get(struct kunit *test, size_t size);
 void buffer_put(struct kunit *test, struct buffer *buf);
@@ -60,6 +87,13 @@ unsigned long buffer_fill_area(struct kunit *test);
 unsigned long buffer_pfn(struct kunit *test, const struct buffer *buf);
 unsigned long buffer_first_outside(struct kunit *test, const struct buffer *buf);
 unsigned long buffer_first_stray(struct kunit *test, const struct buffer *buf);
+
+struct pin *pin_get(struct kunit *test, unsigned long pfn, unsigned long pages);
+void pin_put(struct pin *pin);
+void pin_put_all(struct kunit *test);
+
+void frames_fill(unsigned long pfn, unsigned long pages, u8 value);
+unsigned long frames_unlike(unsigned long pfn, unsigned long pages, u8 value);
 
 static inline unsigned long buffer_pages(const struct buffer *buf)
 {

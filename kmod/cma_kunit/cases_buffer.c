@@ -2,6 +2,7 @@
 /* What CMA and the DMA API promise a driver about one buffer. */
 
 #include <linux/bitmap.h>
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/scatterlist.h>
@@ -40,14 +41,14 @@ void area_matches_the_tree(struct kunit *test)
 	struct fixture *fix = test->priv;
 	struct reserved_mem *mem;
 
-	if (!fix->area.node)
-		kunit_skip(test, "the area %s has no device-tree node", fix->area.name);
-	mem = of_reserved_mem_lookup(fix->area.node);
+	if (!fix->area->node)
+		kunit_skip(test, "the area %s has no device-tree node", fix->area->name);
+	mem = of_reserved_mem_lookup(fix->area->node);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, mem);
-	KUNIT_EXPECT_EQ(test, (u64)fix->area.base_pfn << PAGE_SHIFT, (u64)mem->base);
-	KUNIT_EXPECT_EQ(test, (u64)fix->area.count << PAGE_SHIFT, (u64)mem->size);
-	metric(test, "area_pages", fix->area.count, "pages");
-	metric(test, "used_before", area_used(&fix->area), "pages");
+	KUNIT_EXPECT_EQ(test, (u64)fix->area->base_pfn << PAGE_SHIFT, (u64)mem->base);
+	KUNIT_EXPECT_EQ(test, (u64)fix->area->count << PAGE_SHIFT, (u64)mem->size);
+	metric(test, "area_pages", fix->area->count, "pages");
+	metric(test, "used_before", area_used(fix->area), "pages");
 }
 
 static void look_inside(struct kunit *test, struct buffer *buf)
@@ -91,13 +92,13 @@ void buffer_is_contiguous(struct kunit *test)
 static void look_marked(struct kunit *test, struct buffer *buf)
 {
 	struct fixture *fix = test->priv;
-	unsigned long *expected = area_snapshot(test, &fix->area);
+	unsigned long *expected = area_snapshot(test, fix->area);
 	unsigned long pfn = buffer_pfn(test, buf);
 
-	bitmap_copy(expected, fix->before, fix->area.count);
+	bitmap_copy(expected, fix->before, fix->area->count);
 	if (buffer_first_outside(test, buf) == buffer_pages(buf))
-		bitmap_set(expected, pfn - fix->area.base_pfn, buffer_pages(buf));
-	KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(&fix->area, expected),
+		bitmap_set(expected, pfn - fix->area->base_pfn, buffer_pages(buf));
+	KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(fix->area, expected),
 			      "bitmap for %zu bytes at %pad", buf->size, &buf->dma);
 }
 
@@ -107,51 +108,15 @@ void bitmap_marks_the_buffer(struct kunit *test)
 	struct fixture *fix = test->priv;
 
 	with_each_size(test, look_marked);
-	KUNIT_EXPECT_TRUE(test, area_unchanged(&fix->area, fix->before));
-}
-
-/*
- * The first page frame of a buffer is aligned to the buffer's size, rounded up to a power of two
- * pages, at most 1 << CONFIG_CMA_ALIGNMENT. The page frame, not its offset in the area: the two
- * differ when the area's base is less aligned (b5be83e308f7, "mm: cma: align to physical address,
- * not CMA region position"). A page kept before the buffer makes the allocator look for an aligned
- * place.
- */
-void aligned_to_the_order(struct kunit *test)
-{
-	struct fixture *fix = test->priv;
-	int order, orders = 0;
-
-	for (order = 0; area_fits(&fix->area, 1UL << order); order++) {
-		unsigned int align = min(order, CONFIG_CMA_ALIGNMENT);
-		struct buffer *before = buffer_get(test, PAGE_SIZE);
-		struct buffer *buf;
-
-		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, before);
-		if (!area_fits(&fix->area, 1UL << order)) {
-			buffer_put(test, before);
-			break;
-		}
-		buf = buffer_get(test, PAGE_SIZE << order);
-		KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "order %d", order);
-		KUNIT_EXPECT_EQ_MSG(test, buffer_pfn(test, buf) & ((1UL << align) - 1), 0UL,
-				    "order %d at page frame %#lx", order, buffer_pfn(test, buf));
-		buffer_put(test, buf);
-		buffer_put(test, before);
-		orders++;
-	}
-	KUNIT_EXPECT_GT(test, orders, 0);
-	metric(test, "orders_tried", orders, "orders");
-	/* Below CONFIG_CMA_ALIGNMENT, page frame and offset differ; else this proves less. */
-	metric(test, "base_alignment", __ffs(fix->area.base_pfn), "order");
+	KUNIT_EXPECT_TRUE(test, area_unchanged(fix->area, fix->before));
 }
 
 static void look_rounded(struct kunit *test, struct buffer *buf)
 {
 	struct fixture *fix = test->priv;
 
-	KUNIT_EXPECT_EQ_MSG(test, area_used(&fix->area),
-			    bitmap_weight(fix->before, fix->area.count) +
+	KUNIT_EXPECT_EQ_MSG(test, area_used(fix->area),
+			    bitmap_weight(fix->before, fix->area->count) +
 			    DIV_ROUND_UP(buf->size, PAGE_SIZE), "%zu bytes", buf->size);
 }
 
@@ -203,6 +168,73 @@ void zeroed_after_dirty(struct kunit *test)
 	metric(test, "init_on_alloc", want_init_on_alloc(GFP_KERNEL), "bool");
 }
 
+/* A buffer of the size is zeroes although its pages were dirty when they were free. */
+static void look_zeroed(struct kunit *test, size_t size, unsigned long attrs)
+{
+	struct buffer *buf = buffer_get_attrs(test, size, GFP_QUIET, attrs);
+	unsigned long pfn;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "%zu bytes, attributes %#lx", size, attrs);
+	pfn = buffer_pfn(test, buf);
+	frames_fill(pfn, buffer_pages(buf), 0x5a);
+	buffer_put(test, buf);
+
+	buf = buffer_get_attrs(test, size, GFP_QUIET, attrs);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "%zu bytes, attributes %#lx", size, attrs);
+	KUNIT_ASSERT_EQ_MSG(test, buffer_pfn(test, buf), pfn, "not the pages that are dirty");
+	KUNIT_EXPECT_EQ_MSG(test, frames_unlike(pfn, buffer_pages(buf), 0), 0UL,
+			    "%zu bytes, attributes %#lx", size, attrs);
+	buffer_put(test, buf);
+}
+
+/*
+ * Every page of a buffer, the last one to its end, is zeroes, with each attribute that gives it an
+ * address: looked at by page frames, since what a buffer's own mapping shows is not what a device
+ * reads if the mapping is wrong. (DMA_ATTR_NO_KERNEL_MAPPING promises none: dma_direct_alloc() does
+ * not clear such a buffer, 6.12.)
+ */
+void zeroed_in_every_way(struct kunit *test)
+{
+	static const unsigned long attrs[] = {
+		0, DMA_ATTR_WRITE_COMBINE, DMA_ATTR_FORCE_CONTIGUOUS,
+	};
+	static const size_t odd[] = { 1, PAGE_SIZE + 1, 5 * PAGE_SIZE - 7, SZ_64K + PAGE_SIZE };
+	size_t i, j;
+
+	for (i = 0; i < ARRAY_SIZE(attrs); i++)
+		for (j = 0; j < ARRAY_SIZE(odd); j++)
+			look_zeroed(test, odd[j], attrs[i]);
+}
+
+/* What is written to each page through one of the two ways to it is read through the other. */
+static void look_same(struct kunit *test, struct buffer *buf)
+{
+	unsigned long pfn = buffer_pfn(test, buf), wrong = 0, i;
+
+	for (i = 0; i < buffer_pages(buf); i++) {
+		void *page = kmap_local_page(pfn_to_page(pfn + i));
+		u32 *theirs = page + PAGE_SIZE - sizeof(u32);
+		u32 *mine = buf->cpu + i * PAGE_SIZE + PAGE_SIZE - sizeof(u32);
+
+		WRITE_ONCE(*mine, pfn + i);
+		wrong += READ_ONCE(*theirs) != pfn + i;
+		WRITE_ONCE(*theirs, ~(pfn + i));
+		wrong += READ_ONCE(*mine) != ~(pfn + i);
+		kunmap_local(page);
+	}
+	KUNIT_EXPECT_EQ_MSG(test, wrong, 0UL, "%zu bytes at %pad", buf->size, &buf->dma);
+}
+
+/*
+ * A buffer's address leads to the pages of its bus address, for reading and writing. In low memory
+ * both ways are one address; in high memory the buffer has a mapping of its own. (QEMU models no
+ * caches: that both see the same says nothing about them.)
+ */
+void buffer_is_its_pages(struct kunit *test)
+{
+	with_each_size(test, look_same);
+}
+
 /*
  * No attribute takes a buffer out of an area that has room, or keeps its pages after it is freed.
  * (One page of the default area, and any buffer when the area is full, may come from elsewhere
@@ -224,26 +256,7 @@ void attributes_keep_the_area(struct kunit *test)
 		look_inside(test, buf);
 		look_marked(test, buf);
 		buffer_put(test, buf);
-		KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(&fix->area, fix->before),
+		KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(fix->area, fix->before),
 				      "attributes %#lx", attrs[i]);
 	}
-}
-
-/*
- * An allocation that may not sleep never takes pages of the area, since CMA sleeps: it is served
- * from the atomic pool. That one was taken from the default area at boot, so its pages have been
- * marked there since.
- */
-void nonblocking_leaves_the_area(struct kunit *test)
-{
-	struct fixture *fix = test->priv;
-	struct buffer *buf = buffer_get_attrs(test, PAGE_SIZE, GFP_NOWAIT, 0);
-	unsigned long pfn;
-
-	KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, buf, "the atomic pool gave no page");
-	KUNIT_EXPECT_TRUE(test, area_unchanged(&fix->area, fix->before));
-	pfn = buffer_pfn(test, buf);
-	if (area_holds(&fix->area, pfn))
-		KUNIT_EXPECT_TRUE_MSG(test, test_bit(pfn - fix->area.base_pfn, fix->before),
-				      "a page that was free came without an allocation");
 }

@@ -1,147 +1,126 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Two KUnit suites with the same cases: "cma_driver" allocates for a device of the default area,
- * "cma_private" for one of the private area, where there is one.
+ * Three suites with the same cases, one for each kind of area: "cma_driver" allocates for a device
+ * of the shared area, "cma_private" for one whose area lies in low memory, "cma_high" for one whose
+ * area lies in high memory. "cma_areas" is about all areas at once.
  *
- * Each case gets a device of its own. It has no device-tree node, or the driver of the claimant's
- * node (cma_test) would bind to it; the area is handed to it by the claimant's node instead.
+ * Each case gets a device of its own, and ends with an audit (audit.c).
  */
 
 #include <linux/module.h>
-#include <linux/of_reserved_mem.h>
-#include <linux/slab.h>
+#include <linux/version.h>
 
 #include "buffers.h"
 #include "cases.h"
 #include "cma_compat.h"
+#include "memory.h"
 
-/* The fixture's areas; a reason to skip in @reason, or NULL. */
-static const char *areas_find(struct fixture *fix, bool private)
+enum area_kind { SHARED, PRIVATE, HIGH };
+
+static const char *const missing[] = {
+	[SHARED] = "no area for devices that claim none, or CMA_DEBUGFS is off",
+	[PRIVATE] = "no low-memory area with a cma-harness,cma-test node, or CMA_DEBUGFS is off",
+	[HIGH] = "no high-memory area with a cma-harness,cma-test node, or CMA_DEBUGFS is off",
+};
+
+static bool is_of_kind(const struct area *area, enum area_kind kind)
 {
-	struct area *own = private ? &fix->other : &fix->area;
-	struct area *claimed = private ? &fix->area : &fix->other;
-	int has_default = area_find_default(own);
-	int has_private = area_find_private(claimed, &fix->claimant);
+	if (kind == SHARED)
+		return area->shared;
+	return !area->shared && area->claimant && area->high == (kind == HIGH);
+}
 
-	if (has_default == -ENXIO || has_private == -ENXIO)
-		return "this kernel's debugfs does not show areas in a way known here";
-	if (private && has_private)
-		return "no private area: no cma-harness,cma-test node, or CMA_DEBUGFS is off";
-	if (!private && has_default)
-		return "no default area, or CMA_DEBUGFS is off";
+static struct area *area_of_kind(struct areas *areas, enum area_kind kind)
+{
+	unsigned int i;
+
+	for (i = 0; i < areas->count; i++)
+		if (is_of_kind(&areas->area[i], kind))
+			return &areas->area[i];
 	return NULL;
 }
 
-static int device_make(struct fixture *fix, bool private)
-{
-	struct device *dev;
-	int ret;
-
-	fix->pdev = platform_device_register_simple("cma_kunit", PLATFORM_DEVID_AUTO, NULL, 0);
-	if (IS_ERR(fix->pdev)) {
-		ret = PTR_ERR(fix->pdev);
-		fix->pdev = NULL;
-		return ret;
-	}
-	dev = &fix->pdev->dev;
-	ret = dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(32));
-	if (ret || !private)
-		return ret;
-	return of_reserved_mem_device_init_by_idx(dev, fix->claimant, 0);
-}
-
-static int fixture_make(struct kunit *test, bool private)
+/* A fixture without an area of its own. */
+static struct fixture *fixture_make(struct kunit *test)
 {
 	struct fixture *fix = kunit_kzalloc(test, sizeof(*fix), GFP_KERNEL);
-	const char *missing;
 
-	if (!fix)
-		return -ENOMEM;
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, fix);
 	INIT_LIST_HEAD(&fix->buffers);
+	INIT_LIST_HEAD(&fix->pins);
+	INIT_LIST_HEAD(&fix->filler);
+	INIT_LIST_HEAD(&fix->lent);
 	test->priv = fix;
+	if (areas_find(&fix->areas))
+		kunit_skip(test, "this kernel's debugfs does not show areas in a way known here");
+	audit_begin(test, &fix->audit, &fix->areas);
+	return fix;
+}
 
-	missing = areas_find(fix, private);
-	if (missing)
-		kunit_skip(test, "%s", missing);
-	fix->before = area_snapshot(test, &fix->area);
-	return device_make(fix, private);
+static int fixture_make_for(struct kunit *test, enum area_kind kind)
+{
+	struct fixture *fix = fixture_make(test);
+
+	fix->area = area_of_kind(&fix->areas, kind);
+	if (!fix->area)
+		kunit_skip(test, "%s", missing[kind]);
+	fix->before = fix->audit.bitmap[fix->area - fix->areas.area];
+	fix->ready = !device_get(&fix->pdev, fix->area);
+	return fix->ready ? 0 : -ENODEV;
 }
 
 static int cma_driver_init(struct kunit *test)
 {
-	return fixture_make(test, false);
+	return fixture_make_for(test, SHARED);
 }
 
 static int cma_private_init(struct kunit *test)
 {
-	return fixture_make(test, true);
+	return fixture_make_for(test, PRIVATE);
+}
+
+static int cma_high_init(struct kunit *test)
+{
+	return fixture_make_for(test, HIGH);
+}
+
+static int cma_areas_init(struct kunit *test)
+{
+	struct fixture *fix = fixture_make(test);
+
+	if (!fix->areas.count)
+		kunit_skip(test, "no area, or CMA_DEBUGFS is off");
+	fix->ready = true;
+	return 0;
 }
 
 /* Runs after a case however it ended, and after an init that skipped or failed half way. */
 static void fixture_end(struct kunit *test)
 {
 	struct fixture *fix = test->priv;
+	unsigned int i;
 
 	if (!fix)
 		return;
-	if (fix->pdev) {
-		buffer_put_all(test);
-		of_reserved_mem_device_release(&fix->pdev->dev);
-		platform_device_unregister(fix->pdev);
-	}
-	of_node_put(fix->claimant);
-	area_put(&fix->other);
-	area_put(&fix->area);
+	buffer_put_all(test);
+	pin_put_all(test);
+	free_pages_of(&fix->lent);
+	free_pages_of(&fix->filler);
+	if (fix->ready)
+		audit_end(test, &fix->audit, &fix->areas);
+	if (fix->pdev)
+		device_put(fix->pdev);
+	for (i = 0; i < fix->areas.count; i++)
+		if (fix->devices[i])
+			device_put(fix->devices[i]);
+	areas_put(&fix->areas);
 }
 
-/* Twice the same: KUnit keeps a case's status and log in its entry. */
-static struct kunit_case cma_driver_cases[] = {
-	KUNIT_CASE(area_matches_the_tree),
-	KUNIT_CASE(buffer_lies_in_its_area),
-	KUNIT_CASE(buffer_is_contiguous),
-	KUNIT_CASE(bitmap_marks_the_buffer),
-	KUNIT_CASE(aligned_to_the_order),
-	KUNIT_CASE(sizes_round_to_pages),
-	KUNIT_CASE(zeroed_after_dirty),
-	KUNIT_CASE(attributes_keep_the_area),
-	KUNIT_CASE(nonblocking_leaves_the_area),
-	KUNIT_CASE(live_buffers_do_not_overlap),
-	KUNIT_CASE(largest_buffer),
-	KUNIT_CASE(every_page_is_usable),
-	KUNIT_CASE(exhaustion_is_clean),
-	KUNIT_CASE(free_restores_the_bitmap),
-	KUNIT_CASE(free_in_any_order),
-	KUNIT_CASE(fits_as_the_bitmap_says),
-	KUNIT_CASE(cycles_do_not_leak),
-	KUNIT_CASE(other_area_is_untouched),
-	KUNIT_CASE(free_counter_follows),
-	KUNIT_CASE(concurrent_allocators),
-	{ }
-};
-
-static struct kunit_case cma_private_cases[] = {
-	KUNIT_CASE(area_matches_the_tree),
-	KUNIT_CASE(buffer_lies_in_its_area),
-	KUNIT_CASE(buffer_is_contiguous),
-	KUNIT_CASE(bitmap_marks_the_buffer),
-	KUNIT_CASE(aligned_to_the_order),
-	KUNIT_CASE(sizes_round_to_pages),
-	KUNIT_CASE(zeroed_after_dirty),
-	KUNIT_CASE(attributes_keep_the_area),
-	KUNIT_CASE(nonblocking_leaves_the_area),
-	KUNIT_CASE(live_buffers_do_not_overlap),
-	KUNIT_CASE(largest_buffer),
-	KUNIT_CASE(every_page_is_usable),
-	KUNIT_CASE(exhaustion_is_clean),
-	KUNIT_CASE(free_restores_the_bitmap),
-	KUNIT_CASE(free_in_any_order),
-	KUNIT_CASE(fits_as_the_bitmap_says),
-	KUNIT_CASE(cycles_do_not_leak),
-	KUNIT_CASE(other_area_is_untouched),
-	KUNIT_CASE(free_counter_follows),
-	KUNIT_CASE(concurrent_allocators),
-	{ }
-};
+/* Once for each suite: KUnit keeps a case's status and log in its entry. */
+static struct kunit_case cma_driver_cases[] = CASES_OF_AN_AREA;
+static struct kunit_case cma_private_cases[] = CASES_OF_AN_AREA;
+static struct kunit_case cma_high_cases[] = CASES_OF_AN_AREA;
+static struct kunit_case cma_areas_cases[] = CASES_OF_ALL_AREAS;
 
 static struct kunit_suite cma_driver_suite = {
 	.name = "cma_driver",
@@ -157,7 +136,38 @@ static struct kunit_suite cma_private_suite = {
 	.test_cases = cma_private_cases,
 };
 
-kunit_test_suites(&cma_driver_suite, &cma_private_suite);
+static struct kunit_suite cma_high_suite = {
+	.name = "cma_high",
+	.init = cma_high_init,
+	.exit = fixture_end,
+	.test_cases = cma_high_cases,
+};
+
+static struct kunit_suite cma_areas_suite = {
+	.name = "cma_areas",
+	.init = cma_areas_init,
+	.exit = fixture_end,
+	.test_cases = cma_areas_cases,
+};
+
+kunit_test_suites(&cma_driver_suite, &cma_private_suite, &cma_high_suite, &cma_areas_suite);
+
+#if CMA_HAS_EVENTS
+/* KUnit runs the suites when the module is live, which is after its init. */
+static int __init cma_kunit_init(void)
+{
+	trace_start();
+	return 0;
+}
+
+static void __exit cma_kunit_exit(void)
+{
+	trace_stop();
+}
+
+module_init(cma_kunit_init);
+module_exit(cma_kunit_exit);
+#endif
 
 MODULE_DESCRIPTION("What CMA promises a driver");
 MODULE_LICENSE("GPL");

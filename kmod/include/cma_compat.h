@@ -12,6 +12,8 @@
 #ifndef CMA_COMPAT_H
 #define CMA_COMPAT_H
 
+#include <linux/gfp.h>
+#include <linux/highmem.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
@@ -27,5 +29,50 @@
 		kunit_try_catch_throw(&(test)->try_catch);		\
 	} while (0)
 #endif
+
+/*
+ * Take the pages of a range, or fail with -EBUSY. A range of a CMA area asks as cma_alloc() does;
+ * any other as everybody else. What tells the two apart was a migratetype; flags took its place
+ * with the type acr_flags_t, which 6.12 does not have and 6.17 does.
+ */
+#ifdef ACR_FLAGS_CMA
+#define contig_get(start, end, cma, gfp)						\
+	alloc_contig_range(start, end, (cma) ? ACR_FLAGS_CMA : ACR_FLAGS_NONE, gfp)
+#else
+#define contig_get(start, end, cma, gfp)						\
+	alloc_contig_range(start, end, (cma) ? MIGRATE_CMA : MIGRATE_MOVABLE, gfp)
+#endif
+
+/* kmap_local_page() came with 5.11 (f3ba3c710ac5, "mm/highmem: Provide kmap_local*"). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define kmap_local_page(page) kmap_atomic(page)
+#define kunmap_local(address) kunmap_atomic(address)
+#endif
+
+/*
+ * 6.12's tracepoints of mm/cma.c are those that newer kernels have; 6.1 has no result in
+ * cma_alloc_finish, 5.10 has cma_alloc and cma_release only.
+ */
+#define CMA_HAS_EVENTS (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0))
+
+/*
+ * The vm events CMA_ALLOC_SUCCESS and CMA_ALLOC_FAIL came with 5.13 (bbb269206f3c, "mm: vmstat: add
+ * cma statistics").
+ */
+#define CMA_HAS_VM_EVENTS (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 13, 0))
+
+/*
+ * A request larger than the area returns early in 6.12's __cma_alloc(): it is not counted as a
+ * failure and has no cma_alloc_finish. 6.1's cma_alloc() counts it, and so do newer ones.
+ */
+#define CMA_IGNORES_OVERSIZE							\
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) &&			\
+	 LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0))
+
+/*
+ * A cpu's lists of free pages can be looked at under their lock, interrupts on, since 6.2
+ * (574907741599, "mm/page_alloc: leave IRQs enabled for per-cpu page allocations").
+ */
+#define PCP_HAS_LOCK (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0))
 
 #endif /* CMA_COMPAT_H */

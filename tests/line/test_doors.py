@@ -277,7 +277,8 @@ def test_kernel_coding_style(file):
     tree = source.obtain(config.load_kernel("6.12"), Cache(), Progress(quiet=True)).tree
     options = ["--no-tree", "--strict", "--terse", "--show-types", "--max-line-length=100"]
     if file.parent.name == "include":  # the one place for what differs between versions
-        options.append("--ignore=LINUX_VERSION_CODE,CONSTANT_COMPARISON,MACRO_ARG_REUSE")
+        ignored = "LINUX_VERSION_CODE,CONSTANT_COMPARISON,DEPRECATED_API,MACRO_ARG_REUSE"
+        options.append(f"--ignore={ignored}")
     checked = subprocess.run(
         ["perl", tree / "scripts" / "checkpatch.pl", *options, "-f", file],
         capture_output=True,
