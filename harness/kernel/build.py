@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.cache import Cache
+from harness.cache import Cache, digest_file
 from harness.config import Kernel
 from harness.errors import BuildFailed, MissingTool, UsageError
 from harness.kernel import kconfig
@@ -22,6 +23,8 @@ from harness.progress import Phase, Progress
 _RECIPE = 1  # raise it when the steps below change what an entry holds
 # What `make M=` needs of a build directory; objects and archives are most of its size.
 _NOT_FOR_MODULES = shutil.ignore_patterns("*.o", "*.a", "*.cmd", "vmlinux*", "modinstall", "Image")
+# What `make M=` reads of it.
+_FOR_MODULES = (".config", "Module.symvers", "include", "arch/arm/include", "scripts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,22 @@ class BuiltKernel:
     path: Path
     source: Path
     toolchain: Toolchain
+    source_interface: str
+
+    def interface(self) -> str:
+        """Return a digest of all that modules are built from; code inside vmlinux is not.
+
+        So a change of a .c file builds no module again, unless it moves an exported symbol or a
+        generated header. utsversion.h has the number and the time of the build in it, and only
+        init/ includes it.
+        """
+        whole = hashlib.sha256(f"{self.source_interface}\0{self.toolchain.identity}\0".encode())
+        for name in _FOR_MODULES:
+            place = self.kdir / name
+            for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+                if file.is_file() and file.name != "utsversion.h":
+                    whole.update(f"{file.relative_to(self.kdir)}\0{digest_file(file)}\n".encode())
+        return whole.hexdigest()[:16]
 
     @property
     def zimage(self) -> Path:
@@ -119,7 +138,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
             progress.say(
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
-            with _workdir(cache, source) as work:
+            with workdir(cache, source) as work:
                 make = _Tuxmake(kernel, source, work, directory, chain, cache)
                 fragment = work.parent / f"{work.name}.config"
                 fragment.write_text(kconfig.render(requests))
@@ -132,11 +151,11 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
 
         entry = cache.make("kernel", inputs, compile_into)
         phase.note(f"linux {source.version} {entry.key}{'' if entry.made else ' (cached)'}")
-    return BuiltKernel(entry.key, source.version, entry.path, source.tree, chain)
+    return BuiltKernel(entry.key, source.version, entry.path, source.tree, chain, source.interface)
 
 
 @contextmanager
-def _workdir(cache: Cache, source: Source) -> Iterator[Path]:
+def workdir(cache: Cache, source: Source) -> Iterator[Path]:
     """Give the directory that the kernel is built in, to one run at a time.
 
     Its name is stable, so that make and ccache see the same paths again; a variant shares it, as

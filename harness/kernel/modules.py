@@ -53,7 +53,7 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
 
     Raises `BuildFailed` with the compiler's last words.
     """
-    inputs = {"kernel": kernel.key, "kmod": digest_tree(kmod, _SOURCES), "recipe": _RECIPE}
+    inputs = {"kernel": kernel.interface(), "kmod": digest_tree(kmod, _SOURCES), "recipe": _RECIPE}
 
     def compile_into(directory: Path) -> None:
         for pattern in _SOURCES:

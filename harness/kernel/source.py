@@ -25,6 +25,7 @@ class Source:
     identity: str
     version: str  # as its Makefile has it, such as 6.12.117
     label: str  # of its working directory: stable, so that rebuilds are incremental
+    interface: str  # changes with any file that modules are built from, headers above all
 
 
 def obtain(kernel: Kernel, cache: Cache, progress: Progress) -> Source:
@@ -64,7 +65,8 @@ def _debian(name: str, cache: Cache, progress: Progress) -> tuple[Source, bool]:
     inputs = {"package": package.name, "version": package.version, "sha256": package.sha256}
     entry = cache.make("source", inputs, fetch)
     tree = entry.path / "linux"
-    return Source(tree, package.version, _version(tree), package.name), entry.made
+    identity = package.version
+    return Source(tree, identity, _version(tree), package.name, identity), entry.made
 
 
 def _user_tree(tree: Path) -> Source:
@@ -81,15 +83,31 @@ def _user_tree(tree: Path) -> Source:
                 where=str(tree),
                 next_step="run 'make mrproper' there, or give a clean checkout (git worktree add)",
             )
-    digest = hashlib.sha256(str(tree).encode())
-    for line in _stat_lines(tree):
-        digest.update(line.encode(errors="surrogateescape"))
-    label = hashlib.sha256(str(tree).encode()).hexdigest()[:8]
-    return Source(tree, digest.hexdigest()[:16], _version(tree), f"{tree.name}-{label}")
+    whole = hashlib.sha256(str(tree).encode())
+    interface = whole.copy()
+    for path, line in _stat_lines(tree):
+        whole.update(line.encode(errors="surrogateescape"))
+        if _shapes_modules(path, tree):
+            interface.update(line.encode(errors="surrogateescape"))
+    label = f"{tree.name}-{hashlib.sha256(str(tree).encode()).hexdigest()[:8]}"
+    version = _version(tree)
+    return Source(tree, whole.hexdigest()[:16], version, label, interface.hexdigest()[:16])
 
 
-def _stat_lines(directory: Path | str) -> Iterator[str]:
-    """Yield name, size and change time of every file, as git's index does: no content is read."""
+def _shapes_modules(path: str, tree: Path) -> bool:
+    """Whether `make M=` may read it: all but what is compiled into vmlinux.
+
+    What vmlinux's own code gives to modules (exported symbols, offsets) is in the files that its
+    build generates, and keyed there. The programs below scripts/ are compiled for the host.
+    """
+    return not path.endswith((".c", ".S")) or path.startswith(f"{tree}/scripts/")
+
+
+def _stat_lines(directory: Path | str) -> Iterator[tuple[str, str]]:
+    """Yield path, and with it size and change time, of every file, as git's index does.
+
+    No content is read.
+    """
     with os.scandir(directory) as listing:
         found = sorted(listing, key=lambda item: item.name)
     for item in found:
@@ -99,7 +117,8 @@ def _stat_lines(directory: Path | str) -> Iterator[str]:
             yield from _stat_lines(item.path)
         else:
             status = item.stat(follow_symlinks=False)
-            yield f"{item.path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}\n"
+            facts = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}"
+            yield item.path, f"{item.path}\0{facts}\n"
 
 
 def _version(tree: Path) -> str:
