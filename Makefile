@@ -14,7 +14,7 @@ SUITES = kmod/cma_kunit tests/target
 
 .DEFAULT_GOAL := help
 .PHONY: host help test-arm test lint types unit line target contract coverage console ssh debug \
-	nightly clean
+	test-mutants nightly clean
 
 help: ## show this
 	@echo 'make TARGET [KERNEL=6.12|PATH] [BOARD=virt] [LAYOUT=default] [ARGS=...]'
@@ -60,8 +60,11 @@ ssh: $(READY) ## boot a guest and run COMMAND='...' on it
 debug: $(READY) ## boot a guest and attach gdb to it
 	@$(BIN)/cma-harness gdb $(CELL) $(ARGS)
 
-nightly: $(READY) ## what takes longer; parts: make nightly PART=mutant|layouts|repeat|debug
-	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),mutant or layouts or repeat or debug)'
+test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='--file mm/cma.c']
+	$(BIN)/cma-harness mutants --kernel $(KERNEL) --variant $(VARIANT) --board $(BOARD) $(ARGS)
+
+nightly: $(READY) ## what takes longer; parts: make nightly PART=layouts|repeat|debug
+	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),layouts or repeat or debug)'
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
 	rm -rf .venv runs

@@ -147,6 +147,11 @@ class Cache:
         """Return all finished entries, the longest unused first."""
         return _by_use(path.parent for path in self.root.glob(f"*/*/{_KEY_FILE}"))
 
+    def drop(self, kind: str, key: str) -> None:
+        """Remove one entry, if it is there."""
+        with self.lock(f"{kind}-{key}"):
+            shutil.rmtree(self.root / kind / key, ignore_errors=True)
+
     def prune(self, unused_days: float) -> tuple[Path, ...]:
         """Remove the entries and working directories no run used for so many days; return them."""
         limit = time.time() - unused_days * 86400

@@ -15,18 +15,21 @@ from rich.console import Console
 
 from harness import cell, host, ktap
 from harness.cache import Cache
-from harness.config import PLAIN, load_coverage
+from harness.config import PLAIN, load_coverage, load_mutants
 from harness.coverage.survey import survey
 from harness.errors import HarnessError, UsageError
 from harness.guest.terminal import require
 from harness.kernel.build import toolchain
 from harness.live import LiveCell
+from harness.mutants import campaign
 from harness.process import find, interactive
 from harness.progress import Progress
 from harness.report import coverage as coverage_report
 from harness.report import html, junit, terminal
+from harness.report import mutants as mutants_report
 from harness.results import from_ktap, record
 from harness.results.coverage import COVERAGE_FILE
+from harness.results import mutants as mutants_record
 from harness.results.record import CellRecord, RunRecord
 from harness.text import printable
 from harness.verdict import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_USAGE, exit_code
@@ -55,7 +58,7 @@ _EXITS: dict[int, int] = {
     pytest.ExitCode.USAGE_ERROR: EXIT_USAGE,
     pytest.ExitCode.NO_TESTS_COLLECTED: EXIT_USAGE,
 }
-_KERNEL, _BOARD, _LAYOUT = "6.12", "virt", "default"
+_KERNEL, _BOARD, _LAYOUT, _CONTRACT = "6.12", "virt", "default", "contract"
 
 
 def main() -> None:
@@ -226,6 +229,35 @@ def gdb(
         vmlinux = live.prepared.kernel.vmlinux
         print(f"console: {live.directory}/console.log")
         interactive(["gdb-multiarch", "-q", vmlinux, "-ex", f"target remote {machine.gdb}"])
+
+
+@app.command()
+def mutants(
+    only: Annotated[list[str] | None, typer.Option(help="Only the mutant ID.")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="Only those of a kernel's FILE.")] = None,
+    kernel: KernelOption = _KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = _BOARD,
+    layout: LayoutOption = _CONTRACT,
+    repeat: Annotated[int, typer.Option(min=1, help="Test each so many times.")] = 1,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List them and end.")] = False,
+) -> None:
+    """Break a copy of the kernel, mutant after mutant, and say which case notices.
+
+    Example: cma-harness mutants --file mm/cma.c --only alignment-forgotten
+    """
+    chosen = campaign.choose(load_mutants(), variant, only or (), file or ())
+    if listing:
+        for mutant in chosen:
+            print(f"{mutant.id:<44}{mutant.file:<32}{mutant.promise}")
+        return
+    on = cell.load(kernel, board, layout, variant)
+    plan = campaign.Plan(on, chosen, repetitions=repeat)
+    stored = campaign.begin(plan, *_ground(), RUNS, resume).run()
+    mutants_report.show(stored, Console(highlight=False))
+    print(f"record: {RUNS / stored.id}")
+    raise typer.Exit(mutants_record.exit_code(stored))
 
 
 @app.command()

@@ -290,6 +290,15 @@ def _named_file(kind: str, name: str, suffix: str) -> Path:
     )
 
 
+def require_known(what: str, wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UsageError` for the first name that is not known."""
+    offered = sorted(set(known))
+    for name in wanted:
+        if name not in offered:
+            near = _nearest(name, offered) or f"; choose one of: {', '.join(offered)}"
+            raise UsageError(f"no {what} {name!r}{near}")
+
+
 def _nearest(name: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(valid), n=1)
     return f" (nearest: {close[0]})" if close else ""
@@ -336,6 +345,39 @@ def load_coverage() -> Coverage:
     """Return configs/coverage.toml."""
     path = CONFIGS / "coverage.toml"
     return _validate(Coverage, read_toml(path), path)
+
+
+class Mutant(_Frozen):
+    """A small breakage of a kernel's source file, which a suite must notice.
+
+    `before` stands once in the file, or in `function` of it. `equivalent` says why nothing can
+    notice, with the proof by the source.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    file: str
+    function: str = ""
+    before: str = Field(min_length=1)
+    after: str
+    promise: str  # of CMA, which it breaks
+    undoes: str  # the commit of CMA's history that it takes back, or "none"
+    equivalent: str = ""
+    variant: str = PLAIN  # the variant of the kernel on which it can be noticed
+
+
+def load_mutants() -> tuple[Mutant, ...]:
+    """Return all mutants of configs/mutants/, by file and then in the order of the file."""
+    found: list[Mutant] = []
+    for path in sorted((CONFIGS / "mutants").glob("*.toml")):
+        tables = read_toml(path)
+        shared = {key: value for key, value in tables.items() if key != "mutant"}
+        for number, table in enumerate(tables.get("mutant", ()), 1):
+            found.append(_validate(Mutant, shared | table, path, f"mutant {number}: "))
+    known = [mutant.id for mutant in found]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two mutants with one id: {', '.join(twice)}", where="configs/mutants")
+    return tuple(found)
 
 
 class Recipe(_Frozen):

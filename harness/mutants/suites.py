@@ -1,0 +1,109 @@
+"""The contract, run on one kernel as a user runs it; what was red is read from the record."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cell import Cell
+from harness.config import CONFIGS
+from harness.errors import CommandFailed
+from harness.process import run
+from harness.results import record
+from harness.results.record import RUN_FILE, CaseRecord
+from harness.verdict import Verdict
+
+REPOSITORY = CONFIGS.parent
+OUTPUT = "output.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the contract: with `whole` it goes on behind a red case."""
+
+    name: str
+    paths: tuple[str, ...]
+    whole: bool = False
+
+
+# The module first: it is the cheaper part, and all of its cases have run when one is red.
+CONTRACT = (
+    Stage("kunit", ("kmod/cma_kunit",), whole=True),
+    Stage("target", ("tests/target",)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the suites said: red cases, skipped and passed ones, and errors that say nothing."""
+
+    red: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    def __add__(self, other: Judgement) -> Judgement:
+        """Return both as one."""
+        return Judgement(
+            self.red + other.red,
+            self.skipped + other.skipped,
+            self.passed + other.passed,
+            self.errors + other.errors,
+        )
+
+
+def judge(cases: Sequence[CaseRecord]) -> Judgement:
+    """Return what a record's cases say.
+
+    A case that is LOST without a message was never begun: what stopped the run before it is red
+    itself.
+    """
+    good = (Verdict.PASS, Verdict.XFAIL)
+    return Judgement(
+        tuple(case.id for case in cases if _red(case)),
+        tuple(case.id for case in cases if case.verdict is Verdict.SKIP),
+        tuple(case.id for case in cases if case.verdict in good),
+        tuple(f"{case.id}: {case.message}" for case in cases if case.verdict is Verdict.ERROR),
+    )
+
+
+def _red(case: CaseRecord) -> bool:
+    if case.verdict is Verdict.LOST:
+        return bool(case.message)
+    return case.verdict in (Verdict.FAIL, Verdict.TIMEOUT, Verdict.CRASH)
+
+
+def contract(
+    cell: Cell, tree: Path, directory: Path, stages: Sequence[Stage], *, whole: bool = False
+) -> Judgement:
+    """Run the stages on the kernel of `tree` until one is red; with `whole`, all of each."""
+    said = Judgement()
+    for stage in stages:
+        said += _run(cell, tree, directory / stage.name, stage, whole=whole)
+        if said.red or said.errors:
+            break
+    return said
+
+
+def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, *, whole: bool) -> Judgement:
+    directory.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = [
+        *(sys.executable, "-m", "harness.cli", "test"),
+        *(f"--kernel={tree}", f"--variant={cell.kernel.variant}"),
+        *(f"--board={cell.board.name}", f"--layout={cell.layout.name}"),
+        *(f"--run-dir={directory.absolute()}", "-p", "no:cacheprovider"),
+        *(() if whole or stage.whole else ("-x",)),
+        *stage.paths,
+    ]
+    try:
+        run(command, cwd=REPOSITORY, log=directory / OUTPUT)
+    except CommandFailed as failure:
+        if not (directory / RUN_FILE).exists():  # it did not come as far as a guest
+            return Judgement(errors=(str(failure),))
+    stored = record.read(directory)
+    said = judge(tuple(stored.cases()))
+    if stored.ended is None or not (said.red or said.errors or said.passed):
+        return said + Judgement(errors=(f"the run did not end, or ran nothing: {directory}",))
+    return said
