@@ -72,7 +72,8 @@ class Campaign:
 
     def run(self) -> CampaignRecord:
         """Run the control, and the mutants when it is green."""
-        self.copy.mend(self.plan.mutants)
+        for file in self.copy.mend():
+            self.progress.say(f"mended   {file}: an earlier run was killed")
         control = self._control()
         self._keep(control=control)
         if control.green:

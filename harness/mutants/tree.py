@@ -38,26 +38,34 @@ class Tree:
         for mutant in mutants:
             apply(mutant, self._read(mutant.file))
 
-    def mend(self, mutants: tuple[Mutant, ...]) -> None:
-        """Give back what a run that was killed left broken."""
-        for file in sorted({mutant.file for mutant in mutants}):
-            healthy = self._read(file)
-            if (self.path / file).read_text() != healthy:
-                _replace(self.path / file, healthy)
+    def mend(self) -> tuple[str, ...]:
+        """Give back what a run that was killed left broken, or anybody changed; return the files.
+
+        A file that is another than the original's, and of another time, is compared.
+        """
+        mended = []
+        for folder, _, names in os.walk(self.original):
+            for name in names:
+                healthy = Path(folder, name)
+                file = self.path / healthy.relative_to(self.original)
+                if not _current(file, healthy):
+                    _replace(file, healthy)
+                    mended.append(str(file.relative_to(self.path)))
+        return tuple(mended)
 
     @contextmanager
     def broken_by(self, mutant: Mutant) -> Iterator[None]:
         """Have the mutant in the copy, for as long as this lasts."""
-        healthy = self._read(mutant.file)
-        _replace(self.path / mutant.file, apply(mutant, healthy))
+        file, healthy = self.path / mutant.file, self.original / mutant.file
+        _replace(file, healthy, apply(mutant, self._read(mutant.file)))
         try:
             yield
         finally:
-            _replace(self.path / mutant.file, healthy)
+            _replace(file, healthy)
 
     def _read(self, file: str) -> str:
         try:
-            return (self.original / file).read_text()
+            return (self.original / file).read_text(encoding="utf-8")
         except OSError as problem:
             raise ConfigError(
                 f"a mutant's file cannot be read: {problem.strerror}",
@@ -143,13 +151,23 @@ def _renamed(content: bytes, paths: dict[bytes, bytes]) -> bytes:
     return content
 
 
-def _replace(file: Path, text: str) -> None:
-    """Put a new file in the place of one that may be a hard link."""
-    aside = file.with_name(f".{file.name}.mutant")
-    mode = file.stat().st_mode
+def _current(file: Path, healthy: Path) -> bool:
+    if healthy.is_symlink() or ".git" in healthy.parts:
+        return True
     try:
-        aside.write_text(text)
-        aside.chmod(mode)
+        one, other = file.stat(), healthy.stat()
+    except FileNotFoundError:
+        return False
+    same = (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return same or file.read_bytes() == healthy.read_bytes()
+
+
+def _replace(file: Path, healthy: Path, text: str | None = None) -> None:
+    """Put a new file in the place of one that may be a hard link: the text, or the healthy one."""
+    aside = file.with_name(f".{file.name}.mutant")
+    try:
+        aside.write_bytes(healthy.read_bytes() if text is None else text.encode())
+        aside.chmod(healthy.stat().st_mode)
         aside.replace(file)
     except OSError as problem:
         raise host_problem(problem, file) from problem
