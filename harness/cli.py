@@ -28,8 +28,8 @@ from harness.report import coverage as coverage_report
 from harness.report import html, junit, terminal
 from harness.report import mutants as mutants_report
 from harness.results import from_ktap, record
-from harness.results.coverage import COVERAGE_FILE
 from harness.results import mutants as mutants_record
+from harness.results.coverage import COVERAGE_FILE
 from harness.results.record import CellRecord, RunRecord
 from harness.text import printable
 from harness.verdict import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PASSED, EXIT_USAGE, exit_code
