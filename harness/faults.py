@@ -125,12 +125,15 @@ _KTAP = re.compile(rb" *(?:(?:not )?ok \d|1\.\.\d|K?TAP version \d|# )")
 _TRACE = re.compile(
     rb"(?:\[<[0-9a-f]{8}>\] \(.*\) from| \S+ from \S|Function entered at| r\d+:[0-9a-f]{8})"
 )
-# What may follow the first back trace inside one report: registers, dumps and lockdep's chapters.
+# What may follow the first back trace inside one report: registers, dumps, chapters of lockdep's
+# and KASAN's.
 _AFTER_TRACE = re.compile(
     rb"(?:$|\s|Exception stack|Code: |Backtrace: |Call trace:|Register r|pc : |sp : |r\d+ ?: |"
     rb"[A-Z][A-Za-z]+: |[0-9a-f]{1,8}: [0-9a-f? ]|-> #|other info|stack backtrace|the existing|"
     rb"the shortest|and interrupt|\d+ locks? held|#\d+: |[=-]{10,}|Task dump|Sending NMI|"
-    rb"NMI backtrace|rcu: |task:|Stack |\[<[0-9a-f]{8}>\]|Showing all locks|raw: |flags: )"
+    rb"NMI backtrace|rcu: |task:|Stack |\[<[0-9a-f]{8}>\]|Showing all locks|raw: |flags: |"
+    rb"page: |page_type: |page dumped because: |Allocated by |Freed by |Last potentially |"
+    rb"The buggy |Memory state |>[0-9a-f]{8}: )"
 )
 
 _LONGEST = 1000  # lines of one report; an 8 KiB stack in hex is 256 of them
@@ -147,6 +150,8 @@ _PART_OF: dict[FaultKind, frozenset[FaultKind]] = {
     FaultKind.WARNING: frozenset({FaultKind.CORRUPTION, FaultKind.BAD_PAGE}),
     FaultKind.CORRUPTION: frozenset({FaultKind.WARNING}),
 }
+# Reports that dump a page behind their back trace (dump_page): "page:" is then their part.
+_DUMPING = frozenset({FaultKind.SANITIZER, FaultKind.CORRUPTION})
 # Reports that end with "---[ end trace": what follows a back trace inside them is theirs too.
 _MARKED = frozenset({FaultKind.OOPS, FaultKind.WARNING, FaultKind.PANIC})
 
@@ -271,6 +276,7 @@ class _Splitter:
         return self.report is not None and (
             self.report.terminal
             or (self.report.kind is FaultKind.BAD_PAGE and not self.report.traced)
+            or (self.report.kind in _DUMPING and self.report.traced)
         )
 
     def _start(self, kind: FaultKind, line: bytes) -> Fault | None:

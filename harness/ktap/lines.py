@@ -112,7 +112,7 @@ FAULT_WORDS = (
     rb"(?:rcu: |(?:NMI )?watchdog: )?(?:\[? ?BUG|[Kk]ernel (?:panic|BUG)|WARNING: "
     rb"|INFO: (?:task|rcu|possible|trying)|Unable to handle|Internal error|Bad mode"
     rb"|Insufficient stack|Watchdog det|UBSAN: |page dumped|list_|refcount_t|Out of memory"
-    rb"|Division by zero|kmemleak: Cannot|DMA-API: |pagealloc: )"
+    rb"|Division by zero|pagealloc: |kmemleak: Cannot|DMA-API: )"
 )
 WORDS = rb"(?:%s|%s(?:%s|%s))" % (KTAP_WORDS, _BLANK, FAULT_WORDS, END_WORDS)
 

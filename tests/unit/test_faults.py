@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import ktap
 from harness.faults import (
     FAULT_PATTERN,
     FaultKind,
@@ -23,6 +24,7 @@ from harness.faults import (
     starts_fault,
     strip_printk,
 )
+from harness.verdict import Verdict
 
 DATA = Path(__file__).parent.parent / "data" / "faults"
 
@@ -173,6 +175,13 @@ def test_starts(kind, line):
         assert match, prefix
         assert kind_of(match) is kind
         assert starts_fault(strip_printk(f"{prefix}{line}".encode())) is kind
+
+
+@pytest.mark.parametrize("line", [line for _, line in STARTS], ids=lambda line: line[:60])
+def test_a_fault_in_a_case_is_the_verdict_of_the_case(line):
+    log = f"KTAP version 1\n1..1\n[    1.234567] {line}\n[    1.234568] ok 1 a_case\n"
+    (case,) = ktap.parse([log.encode()]).leaves()
+    assert (case.verdict, case.message) == (Verdict.CRASH, line)
 
 
 @pytest.mark.parametrize("line", HARMLESS)
