@@ -63,6 +63,9 @@ TOOLS = (
     Tool("cpio", "cpio", "kernel builds"),
     Tool("rsync", "rsync", "kernel builds install headers"),
     Tool("qemu-system-arm", "qemu-system-arm", "the guest"),
+    Tool(
+        "arm-linux-gnueabihf-gcov", "gcc-arm-linux-gnueabihf", "cma-harness coverage", optional=True
+    ),
     Tool("gdb-multiarch", "gdb-multiarch", "make debug", optional=True),
     Tool("setpriv", "util-linux", "no child survives the harness"),
     Tool("ps", "procps", "the tests look for survivors"),

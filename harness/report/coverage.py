@@ -6,7 +6,6 @@ from itertools import groupby
 from pathlib import Path
 
 import jinja2
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -52,7 +51,7 @@ def show(record: CoverageRecord, console: Console) -> None:
 def _table(record: CoverageRecord) -> Table:
     guests = "1 guest" if record.guests == 1 else f"{record.guests} guests"
     title = f"linux {escape(record.kernel_version)}, {guests}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("file", no_wrap=True)
     for name in ("lines", "covered", "%", "branches", "taken", "no reason"):
         table.add_column(name, justify="right")
