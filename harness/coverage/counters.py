@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from harness.errors import GuestError
+from harness.errors import GuestError, KernelFaulted
 from harness.guest.guest import Guest
 from harness.kernel.build import BuiltKernel
 
@@ -42,7 +42,8 @@ def keep(guest: Guest, kernel: BuiltKernel, directory: Path) -> None:
     try:
         fetch(guest, kernel.kdir, place)
     except GuestError as error:
-        (place / LOST).write_text(f"{error}\n")
+        faulted = isinstance(error, KernelFaulted)
+        (place / LOST).write_text("its kernel had faulted\n" if faulted else f"{error}\n")
 
 
 def fetch(guest: Guest, kdir: Path, directory: Path) -> None:
