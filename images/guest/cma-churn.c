@@ -187,7 +187,7 @@ static _Noreturn void fork_around(void)
 	}
 }
 
-/* A process apart: a child of this one would have its buffers mapped, and nobody could free them. */
+/* A process apart: a child of this one would map its buffers too, and nobody could free them. */
 static pid_t start_forks(void)
 {
 	pid_t pid;

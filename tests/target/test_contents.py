@@ -1,8 +1,9 @@
 """Pages that live in an area while nobody has allocated it move away and keep every byte.
 
-It is the first thing CMA promises: "when the memory is needed ... the pages are migrated" (the
-Kconfig text of CONFIG_CMA in mm/Kconfig). cma-occupy brings pages of a kind into the area, all of
-the area is allocated over them, and then each byte is compared and each page looked up.
+It is the first thing CMA promises: "when a subsystem requests for contiguous area, the allocated
+pages are migrated away to serve the contiguous request" (CONFIG_CMA in mm/Kconfig). cma-occupy
+brings pages of a kind into the area, all of the area is allocated over them, and then each byte is
+compared and each page looked up.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from harness.cma.occupy import Occupant, occupied
 from harness.guest.guest import Guest
 
 SIZE = 8 * MIB
+LONG = pytest.mark.long
 LEAST = 1024  # pages inside the area, or there was nothing to see
 
 
@@ -23,11 +25,14 @@ def lives_there(occupant: Occupant) -> None:
     assert occupant.held.inside >= LEAST, f"memory did not go to the area: {occupant.held}"
 
 
-@pytest.mark.parametrize("kind", ["anon", "mlock", "shared", "memfd", "mixed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["anon", "mlock", "memfd", *(pytest.param(kind, marks=LONG) for kind in ("shared", "mixed"))],
+)
 def test_memory_of_a_process_moves_away_whole(guest: Guest, own: Own, kind: str) -> None:
-    """Also what is locked: since 510f5507749e isolation for CMA takes unevictable pages."""
+    """Also what is locked, since e46a28790e59 ("CMA: migrate mlocked pages", 3.7)."""
     with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
-        assert occupant.held.inside >= LEAST // 2 if kind == "mixed" else LEAST
+        assert occupant.held.inside >= (LEAST // 2 if kind == "mixed" else LEAST)
         own.take_all()
         after = occupant.check()
     assert (after.inside, after.absent) == (0, 0)
@@ -58,6 +63,7 @@ def test_pages_in_the_swap_cache_move_and_stay_in_it(guest: Guest, own: Own) -> 
     assert after.intact, after
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("swap_space")
 def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> None:
     """They are on no LRU list: zsmalloc moves them itself, since 48b4800a1c6a (4.8)."""
@@ -71,7 +77,7 @@ def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> N
     assert after.intact, after
 
 
-@pytest.mark.parametrize("kind", ["dirty", "mapped"])
+@pytest.mark.parametrize("kind", ["dirty", pytest.param("mapped", marks=LONG)])
 def test_dirty_pages_of_a_file_move_and_reach_the_disk(
     guest: Guest, own: Own, disk_file: str, kind: str
 ) -> None:
@@ -116,15 +122,16 @@ def test_pages_after_madv_free_are_whole_or_zero(guest: Guest, own: Own) -> None
     assert after.zero >= after.absent >= occupant.held.inside
 
 
-@pytest.mark.parametrize("kind", ["anon", "memfd"])
+@pytest.mark.parametrize("kind", ["anon", pytest.param("memfd", marks=LONG)])
 def test_a_buffer_shows_nothing_of_what_was_there(guest: Guest, own: Own, kind: str) -> None:
-    """dma_alloc_attrs() zeroes (Documentation/core-api/dma-api.rst, since 518a2f1925c3, 5.0)."""
+    """518a2f1925c3 ("dma-mapping: zero memory returned from dma_alloc_*", 5.0)."""
     with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
         lives_there(occupant)
         found = [own.helper.check(buffer.handle, 0) for buffer in own.take_all()]
     assert [one for one in found if not one.good] == []
 
 
+@pytest.mark.long
 def test_an_area_is_empty_and_whole_when_all_is_freed(guest: Guest, own: Own) -> None:
     """Freed pages are CMA's again, so that they can be used and allocated a second time."""
     for _ in range(2):
@@ -134,3 +141,21 @@ def test_an_area_is_empty_and_whole_when_all_is_freed(guest: Guest, own: Own) ->
             own.give_back()
             assert own.used() == 0
             assert occupant.check().intact
+
+
+# A byte of page 5, and page 7 in the place of page 3, in the holder's own memory file.
+TAMPER = """pid=$(pidof cma-occupy)
+for fd in /proc/$pid/fd/*; do case $(readlink $fd) in *memfd:cma-occupy*) file=$fd;; esac; done
+printf x | dd of=$file bs=1 seek=20490 conv=notrunc
+dd if=$file of=$file bs=4096 skip=7 seek=3 count=1 conv=notrunc"""
+
+
+@pytest.mark.long
+def test_a_changed_byte_and_a_page_of_somebody_else_are_seen(guest: Guest, own: Own) -> None:
+    """What all cases here rely on: that the check would say so."""
+    with occupied(guest.console, "memfd", own.area.name, 64 * 1024) as occupant:
+        assert occupant.check().intact
+        guest.console.run(TAMPER, timeout=30).checked("changing two pages")
+        found = occupant.check()
+    assert not found.intact
+    assert (found.bad, found.zero, found.first, found.holds) == (2, 0, 3, 7)

@@ -26,7 +26,10 @@ EVENTS = ("cma:cma_alloc_busy_retry", "cma:cma_alloc_finish")
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """Pages in the area, pinned ones among them, and how many ranges the area has without them."""
+    """Pages in the area, the pinned ones among them, and how many ranges were free without those.
+
+    A pinned page in a range that is never free, as that of the atomic pool, takes none away.
+    """
 
     occupant: Occupant
     frames: tuple[int, ...]
@@ -36,11 +39,14 @@ class Pinned:
 @pytest.fixture
 def pinned(guest: Guest, own: Own) -> Iterator[Pinned]:
     """An area with one pinned page in each of its ranges that have pages of a process."""
-    ranges = len(own.take_ranges())
+    free = own.take_ranges()
     own.give_back()
     with occupied(guest.console, "anon", own.area.name, SIZE) as occupant:
         assert occupant.held.inside >= LEAST
-        yield Pinned(occupant, occupant.pin(every=RANGE), ranges)
+        pinned = occupant.pin(every=RANGE)
+        frames = tuple(frame for frame in pinned if ranges_with(free, frame))
+        assert frames
+        yield Pinned(occupant, frames, len(free))
 
 
 def test_an_allocation_goes_round_pinned_pages(own: Own, pinned: Pinned) -> None:
@@ -81,7 +87,8 @@ def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> Non
 def test_what_was_pinned_is_to_be_had_after_its_release(own: Own, pinned: Pinned) -> None:
     own.take_ranges()
     released = pinned.occupant.unpin()
-    assert (released.drained, released.bad) == (len(pinned.frames), 0)
+    assert released.drained >= len(pinned.frames)
+    assert released.bad == 0
     taken = own.take_ranges()
     assert len(taken) == pinned.ranges
     assert [len(ranges_with(taken, frame)) for frame in pinned.frames] == [1] * len(pinned.frames)
@@ -90,7 +97,9 @@ def test_what_was_pinned_is_to_be_had_after_its_release(own: Own, pinned: Pinned
     assert after.intact, after
 
 
-@pytest.mark.parametrize("kind", ["anon", "shared", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["anon", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("shared", "mixed"))]
+)
 def test_a_long_term_pin_moves_pages_out_first(guest: Guest, own: Own, kind: str) -> None:
     with occupied(guest.console, kind, own.area.name, SIZE) as occupant:
         assert occupant.held.inside >= LEAST // 2

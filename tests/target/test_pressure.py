@@ -60,7 +60,9 @@ def test_movable_memory_uses_the_area_before_the_rest_ends(guest: Guest, own: Ow
         assert free_outside(guest) >= 6 * MIB
 
 
-@pytest.mark.parametrize("filled", [False, True], ids=["empty", "filled"])
+@pytest.mark.parametrize(
+    "filled", [False, pytest.param(True, marks=pytest.mark.long)], ids=["empty", "filled"]
+)
 def test_memory_that_cannot_move_never_lands_in_an_area(
     guest: Guest, own: Own, filled: bool
 ) -> None:
@@ -108,6 +110,7 @@ def test_allocations_succeed_while_memory_is_churned(
     assert own.used() == 0
 
 
+@pytest.mark.long
 def test_the_latency_of_an_allocation_is_recorded(guest: Guest, own: Own, metric: Metric) -> None:
     """Of ranges that are empty, and of such whose pages have to move; the guest's clock."""
     took: dict[str, list[int]] = {}

@@ -32,6 +32,7 @@ def sound(found: Churned) -> None:
     assert (found.corrupt, found.not_zero) == (0, 0), found
 
 
+@pytest.mark.long
 def test_devices_at_once_get_pages_of_their_own(guest: Guest, devices: list[str]) -> None:
     before = survey(guest.console).areas
     sound(churn(guest.console, devices, rounds=40, workers=2, background=["--fork", "--anon"]))
@@ -66,13 +67,14 @@ def kill_at_its_start(own: Own, trace: Trace, size: int) -> int:
     Only cma_alloc() itself comes between the two tracepoints: -4 is EINTR, 0 success.
     """
     done = own.console.run(
-        f"""cma-ctl -d {own.device} alloc {size} --attr no-warn >/dev/null 2>&1 & pid=$!
-read -r begun <{trace.place}/trace_pipe
-kill -9 $pid
+        f"""exec 3<{trace.place}/trace_pipe
+cma-ctl -d {own.device} alloc {size} --attr no-warn >/dev/null 2>&1 & pid=$!
+read -r begun <&3
+kill -9 $pid 2>/dev/null
 wait $pid""",
         SECONDS,
     )
-    assert done.status == 128 + 9, done.output
+    assert done.status in (128 + 9, 0), done.output  # 0: the kill came after its end
     return trace.events("cma_alloc_finish")[-1].number("errorno")
 
 
@@ -81,17 +83,15 @@ def test_a_killed_allocation_takes_nothing(guest: Guest, own: Own) -> None:
     the range, and the pages that were still to move, are as before."""
     events = ("cma:cma_alloc_start", "cma:cma_alloc_finish")
     ends: list[int] = []
-    with occupied(guest.console, "anon", own.area.name, own.area.size * 3 // 4) as occupant:
-        while -4 not in ends:
-            # A kill that came after the end killed no allocation: then once more.
-            assert len(ends) < KILLS, f"no kill came while pages were moving: {ends}"
+    while -4 not in ends:
+        # A kill that came after the end killed no allocation: then once more, with pages to move.
+        assert len(ends) < KILLS, f"no kill came while pages were moving: {ends}"
+        with occupied(guest.console, "anon", own.area.name, own.area.size * 7 // 8) as occupant:
             with traced(guest.console, *events) as trace:
-                ends.append(kill_at_its_start(own, trace, own.area.size // 4))
-            if ends[-1] == 0:
-                own.give_back()
-                assert occupant.check().intact
-                continue
-            assert (own.helper.list(), own.used()) == ((), 0)
-        assert occupant.check().intact
-        own.take_all()
-        assert occupant.check().intact
+                ends.append(kill_at_its_start(own, trace, own.area.size // 2))
+            assert ends[-1] in (-4, 0)
+            if ends[-1] == -4:
+                assert (own.helper.list(), own.used()) == ((), 0)
+                own.take_all()
+            assert occupant.check().intact
+        own.give_back()

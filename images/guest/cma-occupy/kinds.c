@@ -82,7 +82,7 @@ static void take_forked(struct occupant *o)
 	child_start(o);
 }
 
-/* The pages are filled inside the area, so that their going leaves room there, and not elsewhere. */
+/* The pages are filled inside the area, so that their going leaves room there and not elsewhere. */
 static void take_swapped(struct occupant *o)
 {
 	pages_fill(o, o->seed);
@@ -194,8 +194,8 @@ const struct kind kinds[] = {
 	{ "swapped", "compressed in zram; needs it as swap space", false, map_private,
 	  take_swapped, NULL },
 	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_lazyfree, NULL },
-	{ "kernel", "none of the above: page tables, pipes, stacks, files", false, NULL, take_kernel,
-	  NULL },
+	{ "kernel", "none of those: page tables, pipes, stacks, files", false, NULL,
+	  take_kernel, NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,
 	  take_touched, NULL },
 	{ "dirty", "page cache of --file, newer than the disk", true, prepare_dirty, take_dirty,

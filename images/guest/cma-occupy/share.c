@@ -5,6 +5,7 @@
 #include "occupant.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -63,18 +64,20 @@ void child_start(struct occupant *o)
 void child_check(const struct occupant *o, struct contents *found)
 {
 	struct contents theirs;
+	uint64_t *mine;
 
 	if (!o->child)
 		return;
 	if (write(o->link, "?", 1) != 1 || read(o->link, &theirs, sizeof(theirs)) != sizeof(theirs))
 		die("child");
 	found->child_bad = theirs.bad + theirs.zero;
-	for (size_t i = 0; i < o->count; i++) {
-		uint64_t mine;
-
-		frames_of(o->map + i * PAGE, 1, &mine);
-		found->shared += mine != NO_FRAME && mine == o->child_frames[i];
-	}
+	mine = calloc(o->count, sizeof(*mine));
+	if (!mine)
+		die("calloc");
+	frames_of(o->map, o->count, mine);
+	for (size_t i = 0; i < o->count; i++)
+		found->shared += mine[i] != NO_FRAME && mine[i] == o->child_frames[i];
+	free(mine);
 }
 
 void child_end(struct occupant *o)

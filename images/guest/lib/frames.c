@@ -15,10 +15,9 @@
 #define PAGEMAP_PRESENT (1ULL << 63)
 #define PAGEMAP_PFN ((1ULL << 55) - 1)
 
-static void read_table(const char *path, uint64_t first, size_t count, uint64_t *entries)
+static void read_table(const char *path, int fd, uint64_t first, size_t count, uint64_t *entries)
 {
 	size_t size = count * sizeof(*entries), got = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		die(path);
@@ -32,17 +31,26 @@ static void read_table(const char *path, uint64_t first, size_t count, uint64_t 
 			die_of(ENXIO, path);
 		got += more;
 	}
-	close(fd);
 }
 
+/* Opened each time: the table is that of the process which opened it, and there may be children. */
 void frames_of(const void *start, size_t count, uint64_t *pfns)
 {
-	read_table("/proc/self/pagemap", (uintptr_t)start / PAGE, count, pfns);
+	static const char path[] = "/proc/self/pagemap";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	read_table(path, fd, (uintptr_t)start / PAGE, count, pfns);
+	close(fd);
 	for (size_t i = 0; i < count; i++)
 		pfns[i] = pfns[i] & PAGEMAP_PRESENT ? pfns[i] & PAGEMAP_PFN : NO_FRAME;
 }
 
 void frames_flags(uint64_t first, size_t count, uint64_t *flags)
 {
-	read_table("/proc/kpageflags", first, count, flags);
+	static const char path[] = "/proc/kpageflags";
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	read_table(path, fd, first, count, flags);
 }
