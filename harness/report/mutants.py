@@ -1,11 +1,14 @@
-"""The record of a campaign as a table: what killed which mutant, and which ones nothing did."""
+"""The record of a campaign as a table: what killed which mutant, and which ones nothing did.
+
+A line has the fate, the mutant, the seconds of its build and of its suites, and the first killer.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from harness.results.mutants import CampaignRecord, Fate, MutantRecord
 
@@ -14,23 +17,13 @@ _STYLE = {Fate.KILLED: "green", Fate.EQUIVALENT: "green", Fate.LEFT: "yellow"}
 
 def show(record: CampaignRecord, console: Console) -> None:
     """Print a line for each mutant, and the counts."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("mutant", "file", "fate", "by", "build", "test"):
-        table.add_column(name, overflow="fold", justify="right" if name in _NUMBERS else "left")
+    width = max((len(mutant.id) for mutant in record.mutants), default=0)
     for mutant in record.mutants:
-        table.add_row(
-            mutant.id,
-            mutant.file,
-            f"[{_STYLE.get(mutant.fate, 'red')}]{mutant.fate}[/]",
-            _by(mutant),
-            f"{mutant.build_seconds:.0f} s",
-            f"{mutant.suites_seconds:.0f} s",
-        )
-    console.print(table)
-    console.print(f"linux {record.kernel_version}: {counts(record)}", highlight=False)
-
-
-_NUMBERS = ("build", "test")
+        fate = f"[{_STYLE.get(mutant.fate, 'red')}]{mutant.fate:<16}[/]"
+        took = f"{mutant.build_seconds:4.0f} + {mutant.suites_seconds:.0f} s"
+        line = f"{fate}{mutant.id:<{width}}  {took:<14}{escape(_by(mutant))}"
+        console.print(line.rstrip(), soft_wrap=True)
+    console.print(f"linux {record.kernel_version}: {counts(record)}", soft_wrap=True)
 
 
 def _by(mutant: MutantRecord) -> str:
