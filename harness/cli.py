@@ -240,6 +240,7 @@ def mutants(
     board: BoardOption = _BOARD,
     layout: LayoutOption = _CONTRACT,
     repeat: Annotated[int, typer.Option(min=1, help="Test each so many times.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="So many at a time.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List them and end.")] = False,
 ) -> None:
@@ -254,7 +255,7 @@ def mutants(
         return
     on = cell.load(kernel, board, layout, variant)
     plan = campaign.Plan(on, chosen, repetitions=repeat)
-    stored = campaign.begin(plan, *_ground(), RUNS, resume).run()
+    stored = campaign.begin(plan, *_ground(), RUNS, resume, jobs=jobs).run()
     mutants_report.show(stored, Console(highlight=False))
     print(f"record: {RUNS / stored.id}")
     raise typer.Exit(mutants_record.exit_code(stored))

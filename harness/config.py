@@ -362,6 +362,7 @@ class Mutant(_Frozen):
     promise: str  # of CMA, which it breaks
     undoes: str  # the commit of CMA's history that it takes back, or "none"
     equivalent: str = ""
+    first: tuple[str, ...] = ()  # tests that run before the others: they are to notice
     variant: str = PLAIN  # the variant of the kernel on which it can be noticed
 
 

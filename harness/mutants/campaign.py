@@ -1,7 +1,8 @@
 """A campaign: the control first, then mutant after mutant, and a record that a resume goes on with.
 
-For each mutant the kernel's copy is edited, built where it was built before, tested until a case
-is red, and mended. Nothing counts when the control, the copy as it is, does not pass.
+For each mutant a copy of the kernel is edited, built where it was built before, tested until a case
+is red, and mended; several copies let one build while another tests. Nothing counts when the
+control, a copy as it is, does not pass.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 
 from harness import cell, config
 from harness.cache import Cache
@@ -19,6 +23,7 @@ from harness.cell import Cell, Prepared
 from harness.config import Mutant
 from harness.errors import BuildFailed, HarnessError
 from harness.kernel import source
+from harness.kernel.source import Source
 from harness.mutants import suites, tree
 from harness.mutants.suites import Judgement, Stage
 from harness.mutants.tree import Tree
@@ -57,36 +62,65 @@ def choose(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A copy of the kernel that one mutant at a time has to itself, and the cell of that kernel."""
+
+    copy: Tree
+    cell: Cell
+
+
 @dataclass(slots=True)
 class Campaign:
-    """One invocation; `record` is on disk after every mutant."""
+    """One invocation; `record` is on disk after every mutant. Each bench works on a mutant."""
 
     plan: Plan
     cache: Cache
     progress: Progress
     directory: Path
     record: CampaignRecord
-    copy: Tree
-    cell: Cell  # of the copy
+    benches: tuple[Bench, ...]
     passed: frozenset[str] = field(default=frozenset())  # by the control
+    lock: Lock = field(default_factory=Lock)  # of `record`
 
     def run(self) -> CampaignRecord:
         """Run the control, and the mutants when it is green."""
-        for file in self.copy.mend():
-            self.progress.say(f"mended   {file}: an earlier run was killed")
-        control = self._control()
+        for bench in self.benches:
+            for file in bench.copy.mend():
+                self.progress.say(f"mended   {file}: an earlier run was killed")
+        control = self._control(self.benches[0])
         self._keep(control=control)
         if control.green:
             self.passed = frozenset(control.passed)
-            for number, mutant in enumerate(self.plan.mutants, 1):
-                self._one(number, mutant)
+            self._all()
         self._keep(ended=now())
         return self.record
 
-    def _control(self) -> ControlRecord:
-        """Test the copy as it is."""
-        _, seconds = self._build()
-        said, took = self._suites("control", whole=True)
+    def _all(self) -> None:
+        """Give each mutant to the next free bench; an error of one ends the campaign."""
+        free: SimpleQueue[Bench] = SimpleQueue()
+        for bench in self.benches:
+            free.put(bench)
+
+        def one(number: int, mutant: Mutant) -> None:
+            bench = free.get()
+            try:
+                self._one(number, mutant, bench)
+            finally:
+                free.put(bench)
+
+        pool = ThreadPoolExecutor(len(self.benches))
+        try:
+            work = [pool.submit(one, *each) for each in enumerate(self.plan.mutants, 1)]
+            for each in as_completed(work):
+                each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _control(self, bench: Bench) -> ControlRecord:
+        """Test a copy as it is."""
+        _, seconds = self._build(bench)
+        said, took = self._suites(bench, "control", self.plan.stages, whole=True)
         control = ControlRecord(
             red=said.red,
             errors=said.errors,
@@ -99,22 +133,22 @@ class Campaign:
         self.progress.say(f"control  {told_of(control)}")
         return control
 
-    def _one(self, number: int, mutant: Mutant) -> None:
+    def _one(self, number: int, mutant: Mutant, bench: Bench) -> None:
         known = next(found for found in self.record.mutants if found.id == mutant.id)
         if known.fate in (Fate.LEFT, Fate.ERROR, Fate.BROKEN):
-            known = self._tested(mutant)
+            known = self._tested(mutant, bench)
             self._replace(known)
         self.progress.say(f"{number}/{len(self.plan.mutants)}  {mutant.id}: {told(known)}")
 
-    def _tested(self, mutant: Mutant) -> MutantRecord:
+    def _tested(self, mutant: Mutant, bench: Bench) -> MutantRecord:
         place = str(self.directory / mutant.id)
         blank = _known(mutant, None).model_copy(update={"directory": place})
         try:
-            with self.copy.broken_by(mutant):
-                built, seconds = self._build()
+            with bench.copy.broken_by(mutant):
+                built, seconds = self._build(bench)
                 blank = blank.model_copy(update={"build_seconds": seconds})
                 try:
-                    return self._repeated(mutant, blank)
+                    return self._repeated(mutant, bench, blank)
                 finally:
                     self.cache.drop("kernel", built.kernel.key)  # 150 MB each
         except BuildFailed as problem:
@@ -122,32 +156,36 @@ class Campaign:
         except HarnessError as problem:
             return blank.model_copy(update={"fate": Fate.ERROR, "message": str(problem)})
 
-    def _repeated(self, mutant: Mutant, blank: MutantRecord) -> MutantRecord:
+    def _repeated(self, mutant: Mutant, bench: Bench, blank: MutantRecord) -> MutantRecord:
+        first = (Stage("first", mutant.first),) if mutant.first else ()
         said: list[Judgement] = []
         seconds = 0.0
         for repetition in range(self.plan.repetitions):
             name = mutant.id if repetition == 0 else f"{mutant.id}/again-{repetition + 1}"
-            judgement, took = self._suites(name)
+            judgement, took = self._suites(bench, name, (*first, *self.plan.stages))
             said.append(judgement)
             seconds += took
         return blank.model_copy(
             update=verdict(mutant, said, self.passed) | {"suites_seconds": seconds}
         )
 
-    def _build(self) -> tuple[Prepared, float]:
+    def _build(self, bench: Bench) -> tuple[Prepared, float]:
         began = time.monotonic()
-        built = cell.prepare(self.cell, self.cache, Progress(quiet=True))
+        built = cell.prepare(bench.cell, self.cache, Progress(quiet=True))
         return built, time.monotonic() - began
 
-    def _suites(self, name: str, *, whole: bool = False) -> tuple[Judgement, float]:
+    def _suites(
+        self, bench: Bench, name: str, stages: Sequence[Stage], *, whole: bool = False
+    ) -> tuple[Judgement, float]:
         began = time.monotonic()
         place = self.directory / name
-        said = suites.contract(self.cell, self.copy.path, place, self.plan.stages, whole=whole)
+        said = suites.contract(bench.cell, bench.copy.path, place, stages, whole=whole)
         return said, time.monotonic() - began
 
     def _replace(self, found: MutantRecord) -> None:
-        mutants = (found if old.id == found.id else old for old in self.record.mutants)
-        self._keep(mutants=tuple(mutants))
+        with self.lock:
+            mutants = (found if old.id == found.id else old for old in self.record.mutants)
+            self._keep(mutants=tuple(mutants))
 
     def _keep(self, **fields: object) -> None:
         self.record = self.record.model_copy(update=fields)
@@ -155,9 +193,15 @@ class Campaign:
 
 
 def begin(
-    plan: Plan, cache: Cache, progress: Progress, runs: Path, resume: Path | None = None
+    plan: Plan,
+    cache: Cache,
+    progress: Progress,
+    runs: Path,
+    resume: Path | None = None,
+    *,
+    jobs: int = 1,
 ) -> Campaign:
-    """Make the copy and its build directory, and check that every mutant applies.
+    """Make `jobs` copies with their build directories, and check that every mutant applies.
 
     `resume` is the directory of an earlier campaign: what it knows of mutants that have not
     changed since is taken over. Raises `ConfigError` for a mutant that does not apply, before
@@ -165,10 +209,9 @@ def begin(
     """
     earlier = results.read(resume) if resume else None
     original = source.obtain(plan.cell.kernel, cache, progress)
-    copy = tree.copy(plan.cell.kernel, original, cache, progress)
-    copy.check(plan.mutants)
-    kernel = config.load_kernel(str(copy.path), plan.cell.kernel.variant)
-    tree.seed(original, kernel, cache, progress)
+    benches = tuple(
+        _bench(plan, original, number, cache, progress) for number in range(1, jobs + 1)
+    )
     directory = resume or new_directory(runs)
     record = CampaignRecord(
         id=directory.name,
@@ -180,8 +223,15 @@ def begin(
         layout=plan.cell.layout.name,
         mutants=tuple(_known(mutant, earlier) for mutant in plan.mutants),
     )
-    on_copy = Cell(kernel, plan.cell.board, plan.cell.layout, plan.cell.lane)
-    return Campaign(plan, cache, progress, directory, record, copy, on_copy)
+    return Campaign(plan, cache, progress, directory, record, benches)
+
+
+def _bench(plan: Plan, original: Source, number: int, cache: Cache, progress: Progress) -> Bench:
+    copy = tree.copy(plan.cell.kernel, original, number, cache, progress)
+    copy.check(plan.mutants)
+    kernel = config.load_kernel(str(copy.path), plan.cell.kernel.variant)
+    tree.seed(original, kernel, cache, progress)
+    return Bench(copy, replace(plan.cell, kernel=kernel))
 
 
 def _known(mutant: Mutant, earlier: CampaignRecord | None) -> MutantRecord:
@@ -194,7 +244,8 @@ def _known(mutant: Mutant, earlier: CampaignRecord | None) -> MutantRecord:
 
 def digest(mutant: Mutant) -> str:
     """Return what tells one definition of a mutant from another."""
-    return hashlib.sha256(mutant.model_dump_json().encode()).hexdigest()[:16]
+    told = mutant.model_dump_json(exclude={"first", "promise", "undoes"})
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def verdict(

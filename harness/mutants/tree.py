@@ -74,13 +74,14 @@ class Tree:
             ) from problem
 
 
-def copy(kernel: Kernel, original: Source, cache: Cache, progress: Progress) -> Tree:
-    """Return the copy of a kernel's source, made if it is not there.
+def copy(kernel: Kernel, original: Source, number: int, cache: Cache, progress: Progress) -> Tree:
+    """Return the copy of that number of a kernel's source, made if it is not there.
 
     Its place is stable for as long as the original does not change, so that builds of it are
     incremental; `cma-harness cache prune` removes it when it is not used.
     """
-    place = cache.workdir(f"mutants-{cache.key({'source': original.identity})}")
+    key = cache.key({"source": original.identity})
+    place = cache.workdir(f"mutants-{key}" if number == 1 else f"mutants-{key}-{number}")
     tree = place / f"linux-{kernel.name}"
     with progress.phase("copy", str(tree)), cache.lock(place.name):
         if not (place / _COMPLETE).exists():

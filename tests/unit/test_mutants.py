@@ -87,7 +87,7 @@ def original(tmp_path: Path) -> Source:
 @pytest.fixture
 def copy(original: Source, tmp_path: Path) -> tree.Tree:
     kernel = Kernel(name="6.12", package="linux-source-6.12", config=())
-    return tree.copy(kernel, original, Cache(tmp_path / "cache"), Progress(quiet=True))
+    return tree.copy(kernel, original, 1, Cache(tmp_path / "cache"), Progress(quiet=True))
 
 
 class TestTree:
@@ -116,12 +116,12 @@ class TestTree:
 
     def test_keeps_its_place(self, copy, original, tmp_path):
         kernel = Kernel(name="6.12", package="linux-source-6.12", config=())
-        again = tree.copy(kernel, original, Cache(tmp_path / "cache"), Progress(quiet=True))
+        again = tree.copy(kernel, original, 1, Cache(tmp_path / "cache"), Progress(quiet=True))
         assert again == copy
 
     def test_copies_a_tree_of_the_users_whole(self, original, tmp_path):
         kernel = Kernel(name="mine", tree=original.tree, config=())
-        whole = tree.copy(kernel, original, Cache(tmp_path / "elsewhere"), Progress(quiet=True))
+        whole = tree.copy(kernel, original, 1, Cache(tmp_path / "elsewhere"), Progress(quiet=True))
         file = "mm/slab.c"
         assert (whole.path / file).stat().st_ino != (original.tree / file).stat().st_ino
 
