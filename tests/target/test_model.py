@@ -246,4 +246,4 @@ def test_each_buffer_lies_where_the_model_says(subject: Subject) -> None:
 
 @pytest.mark.long
 def test_each_buffer_lies_where_the_model_says_in_many_sequences(subject: Subject) -> None:
-    explore(subject, examples=200)
+    explore(subject, examples=40)
