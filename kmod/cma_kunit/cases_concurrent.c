@@ -13,7 +13,7 @@
 #include "cma_compat.h"
 #include "workers.h"
 
-#define ROUNDS 40
+#define ROUNDS 24
 #define MAX_PAGES 48
 
 /*
@@ -63,7 +63,7 @@ void freed_place_is_free_at_once(struct kunit *test)
 	before = trace_totals();
 	workers_join(test, all, fix->pdev, fix->area, 2);
 	all->contend = true;
-	workers_run(test, all, ROUNDS / 4, SZ_1M >> PAGE_SHIFT);
+	workers_run(test, all, ROUNDS / 2, SZ_1M >> PAGE_SHIFT);
 
 	sum = workers_sum(all);
 	KUNIT_EXPECT_EQ(test, sum.shared, 0u);

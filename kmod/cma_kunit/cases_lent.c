@@ -18,6 +18,8 @@
 /* Movable pages that a case takes, at most, to get some of CMA's. */
 #define LENT_PAGES 2048
 
+#define ROUNDS 30
+
 /* The area that a page is of, or NULL. */
 static struct area *area_of_page(struct fixture *fix, const struct page *page)
 {
@@ -219,14 +221,14 @@ void lending_races_with_allocating(struct kunit *test)
 		kunit_skip(test, "no area that a device may use");
 	task = kthread_run(lender_run, &lender, "cma_kunit_lender");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	workers_start(test, all, 60, 48);
+	workers_start(test, all, ROUNDS, 48);
 	workers_finish(all);
 	kthread_stop(task);
 
 	sum = workers_sum(all);
 	KUNIT_EXPECT_EQ(test, sum.shared, 0u);
 	KUNIT_EXPECT_EQ(test, lender.shared, 0u);
-	KUNIT_EXPECT_EQ(test, sum.given + sum.refused, all->joined * 60);
+	KUNIT_EXPECT_EQ(test, sum.given + sum.refused, all->joined * ROUNDS);
 	KUNIT_EXPECT_GT(test, sum.given, 0u);
 	KUNIT_EXPECT_GT_MSG(test, lender.taken, 0UL, "CMA lent nothing");
 	metric(test, "lent", lender.taken, "pages");

@@ -18,7 +18,6 @@
 #include "buffers.h"
 #include "cases.h"
 #include "cma_compat.h"
-#include "pages.h"
 
 #define TRIES_MAX 64
 
@@ -152,12 +151,12 @@ static void go_around(struct kunit *test, unsigned long pages, unsigned long pin
  */
 void pinned_page_is_gone_around(struct kunit *test)
 {
-	static const unsigned long sizes[] = { 1, 2, 24, 256, 1000, 1024, 1030 };
+	static const unsigned long sizes[] = { 1, 24, 256, 1024, 1030 };
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		go_around(test, sizes[i], 0);
-		if (sizes[i] > 2)
+		if (sizes[i] > 256)
 			go_around(test, sizes[i], sizes[i] / 2);
 		if (sizes[i] > 1)
 			go_around(test, sizes[i], sizes[i] - 1);
@@ -318,17 +317,16 @@ void ranges_may_cross_pageblocks(struct kunit *test)
 	struct area *area = fix->area;
 	unsigned long first = pageblock_align(area->base_pfn + 1) + pageblock_nr_pages - 3;
 	unsigned long pages = pageblock_nr_pages + 8;
-	struct area_pages before, now;
 	struct pin *before_it, *behind_it;
+	unsigned long i, free = 0;
 
 	if (!area_holds(area, first + pages))
 		kunit_skip(test, "the area has fewer than four pageblocks");
-	KUNIT_ASSERT_EQ(test, area_pages_read(&before, area), 0);
 	pin_get(test, first, pages);
+	for (i = 0; i < pages; i++)
+		free += page_count(pfn_to_page(first + i)) != 1;
+	KUNIT_EXPECT_EQ(test, free, 0UL);
 	audit_pages(test, &fix->areas);
-	KUNIT_ASSERT_EQ(test, area_pages_read(&now, area), 0);
-	KUNIT_EXPECT_EQ(test, now.lent - before.lent, pages);
-	KUNIT_EXPECT_EQ(test, now.free + now.cached, before.free + before.cached - pages);
 
 	before_it = pin_get(test, first - 1, 1);
 	behind_it = pin_get(test, first + pages, 1);

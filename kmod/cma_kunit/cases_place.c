@@ -101,7 +101,7 @@ void first_fit_among_holes(struct kunit *test)
 	int step;
 
 	prandom_seed_state(&rnd, 20150312);
-	for (step = 0; step < 160; step++) {
+	for (step = 0; step < 120; step++) {
 		unsigned long pages = prandom_u32_state(&rnd) % (fix->area->count / 8) + 1;
 
 		if (!list_empty(&fix->buffers) && !(step % 3)) {

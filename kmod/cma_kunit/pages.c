@@ -110,7 +110,7 @@ static struct area_pages count_pages(const struct found *found, const struct are
 
 		sum.free += free;
 		sum.misplaced += misplaced;
-		sum.cached += cached;
+		sum.cached += cached && !free;
 		if (test_bit(i, area->bitmap))
 			*(listed ? &sum.doubled : &sum.held) += 1;
 		else if (!listed)
