@@ -31,14 +31,28 @@ struct cma_vm_events vm_events_read(struct kunit *test)
 	return events;
 }
 
+/* Pages of the area that are pinned. */
+static unsigned long pins_of_area(const struct list_head *pins, const struct area *area)
+{
+	const struct pin *pin;
+	unsigned long pages = 0;
+
+	list_for_each_entry(pin, pins, node)
+		pages += area_holds(area, pin->pfn) ? pin->pages : 0;
+	return pages;
+}
+
 /* Every page of the area is somewhere, once, and every pageblock is CMA's. */
-static void audit_area(struct kunit *test, const struct area *area)
+static void audit_area(struct kunit *test, const struct area *area, unsigned long pinned)
 {
 	struct area_pages pages = { };
 
-	KUNIT_EXPECT_EQ_MSG(test, area_pages_read(&pages, area), 0, "no memory for the test");
+	KUNIT_EXPECT_EQ_MSG(test, area_pages_read(&pages, area, pinned), 0,
+			    "no memory for the test");
 	KUNIT_EXPECT_EQ_MSG(test, pages.lost, 0UL,
 			    "audit: pages of %s that nobody has", area->name);
+	KUNIT_EXPECT_EQ_MSG(test, pages.stuck, pinned,
+			    "audit: pages of %s that are used by nobody known", area->name);
 	KUNIT_EXPECT_EQ_MSG(test, pages.doubled, 0UL,
 			    "audit: allocated pages of %s that are free as well", area->name);
 	KUNIT_EXPECT_EQ_MSG(test, pages.misplaced, 0UL,
@@ -64,8 +78,8 @@ static void audit_zone(struct kunit *test, const struct area *area, unsigned lon
 			    zone->name);
 }
 
-/* Look at all pages of all areas; for the middle of a case, when nobody allocates. */
-void audit_pages(struct kunit *test, const struct areas *areas)
+/* Look at all pages of all areas, also in the middle of a case when nobody allocates. */
+void audit_pages(struct kunit *test, const struct areas *areas, const struct list_head *pins)
 {
 	unsigned long total = 0;
 	unsigned int i;
@@ -73,7 +87,7 @@ void audit_pages(struct kunit *test, const struct areas *areas)
 	for (i = 0; i < areas->count; i++)
 		total += areas->area[i].count;
 	for (i = 0; i < areas->count; i++) {
-		audit_area(test, &areas->area[i]);
+		audit_area(test, &areas->area[i], pins_of_area(pins, &areas->area[i]));
 		audit_zone(test, &areas->area[i], total);
 	}
 }
@@ -108,12 +122,13 @@ static void audit_events(struct kunit *test, const struct audit *audit)
 /* Every area is as it was, and the page allocator's books are in order. */
 void audit_end(struct kunit *test, const struct audit *audit, const struct areas *areas)
 {
+	LIST_HEAD(none);
 	unsigned int i;
 
 	for (i = 0; i < areas->count; i++)
 		KUNIT_EXPECT_TRUE_MSG(test, area_unchanged(&areas->area[i], audit->bitmap[i]),
 				      "audit: the bitmap of %s changed, %lu pages are marked",
 				      areas->area[i].name, area_used(&areas->area[i]));
-	audit_pages(test, areas);
+	audit_pages(test, areas, &none);
 	audit_events(test, audit);
 }

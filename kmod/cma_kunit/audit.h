@@ -3,8 +3,22 @@
 #ifndef CMA_KUNIT_AUDIT_H
 #define CMA_KUNIT_AUDIT_H
 
+#include <linux/list.h>
+
 #include "area.h"
 #include "trace.h"
+
+/**
+ * struct pin - pages that cannot be moved, as a driver that pins user memory leaves them
+ * @node: in a list of pins
+ * @pfn: first page frame
+ * @pages: how many
+ */
+struct pin {
+	struct list_head node;
+	unsigned long pfn;
+	unsigned long pages;
+};
 
 /**
  * struct cma_vm_events - the allocator's counters in /proc/vmstat
@@ -31,6 +45,6 @@ struct audit {
 struct cma_vm_events vm_events_read(struct kunit *test);
 void audit_begin(struct kunit *test, struct audit *audit, const struct areas *areas);
 void audit_end(struct kunit *test, const struct audit *audit, const struct areas *areas);
-void audit_pages(struct kunit *test, const struct areas *areas);
+void audit_pages(struct kunit *test, const struct areas *areas, const struct list_head *pins);
 
 #endif /* CMA_KUNIT_AUDIT_H */

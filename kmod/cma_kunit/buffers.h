@@ -64,18 +64,6 @@ struct buffer {
 	unsigned long attrs;
 };
 
-/**
- * struct pin - pages that cannot be moved, as a driver that pins user memory leaves them
- * @node: in fixture.pins
- * @pfn: first page frame
- * @pages: how many
- */
-struct pin {
-	struct list_head node;
-	unsigned long pfn;
-	unsigned long pages;
-};
-
 int device_get(struct platform_device **pdev, const struct area *area);
 void device_put(struct platform_device *pdev);
 

@@ -61,6 +61,7 @@ void failed_mapping_gives_pages_back(struct kunit *test);
 /* cases_concurrent.c: what holds for many allocators at once. */
 void concurrent_allocators(struct kunit *test);
 void freed_place_is_free_at_once(struct kunit *test);
+void pages_go_back_before_their_bits(struct kunit *test);
 void areas_work_side_by_side(struct kunit *test);
 
 /* cases_lent.c: the area's pages while others use them. */
@@ -114,6 +115,7 @@ void lending_races_with_allocating(struct kunit *test);
 	KUNIT_CASE(failed_mapping_gives_pages_back),			\
 	KUNIT_CASE(concurrent_allocators),				\
 	KUNIT_CASE(freed_place_is_free_at_once),			\
+	KUNIT_CASE(pages_go_back_before_their_bits),			\
 	{ }								\
 }
 

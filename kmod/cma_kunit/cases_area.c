@@ -279,7 +279,7 @@ static long free_of_cma(struct kunit *test)
 
 		if (area_zone(area) != area_zone(fix->area))
 			continue;
-		KUNIT_ASSERT_EQ(test, area_pages_read(&where, area), 0);
+		KUNIT_ASSERT_EQ(test, area_pages_read(&where, area, 0), 0);
 		pages += where.free + where.cached + where.lent;
 	}
 	KUNIT_EXPECT_EQ(test, free.cma_counted, free.cma_listed);

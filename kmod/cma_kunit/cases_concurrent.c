@@ -4,6 +4,7 @@
 #include <linux/bitmap.h>
 #include <linux/cpumask.h>
 #include <linux/dma-direct.h>
+#include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/prandom.h>
 #include <linux/sizes.h>
@@ -71,6 +72,68 @@ void freed_place_is_free_at_once(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, trace_totals().retries, before.retries);
 	metric(test, "given", sum.given, "buffers");
 	metric(test, "refused", sum.refused, "buffers");
+}
+
+/**
+ * struct witness - what the page allocator is given back, seen when it is
+ * @probe: on free_contig_range(), by whose registers the kernel tells the range
+ * @area: the area that it is about
+ * @calls: how often it was called
+ * @pfn: of the last call
+ * @count: of the last call
+ * @marked: pages of the last call that the bitmap had as allocated
+ */
+struct witness {
+	struct kprobe probe;
+	const struct area *area;
+	unsigned int calls;
+	unsigned long pfn;
+	unsigned long count;
+	unsigned long marked;
+};
+
+static int look_at_freed(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct witness *me = container_of(probe, struct witness, probe);
+	unsigned long i;
+
+	me->calls++;
+	me->pfn = regs->ARM_r0;
+	me->count = regs->ARM_r1;
+	me->marked = 0;
+	for (i = 0; i < me->count; i++)
+		me->marked += area_holds(me->area, me->pfn + i) &&
+			      test_bit(me->pfn + i - me->area->base_pfn, me->area->bitmap);
+	return 0;
+}
+
+/*
+ * A buffer's bits are cleared when its pages are back, not before: between the two, another
+ * allocator would take the place and find it busy. Seen at the instant in which the pages go back,
+ * which the race of freed_place_is_free_at_once() meets only now and then.
+ */
+void pages_go_back_before_their_bits(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	struct witness *seen = kunit_kzalloc(test, sizeof(*seen), GFP_KERNEL);
+	struct buffer *buf = buffer_get(test, SZ_64K);
+	unsigned long pfn;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, seen);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, buf);
+	pfn = buffer_pfn(test, buf);
+	seen->area = fix->area;
+	seen->probe.symbol_name = "free_contig_range";
+	seen->probe.pre_handler = look_at_freed;
+	if (register_kprobe(&seen->probe))
+		kunit_skip(test, "free_contig_range() takes no kprobe: CONFIG_KPROBES");
+	buffer_put(test, buf);
+	unregister_kprobe(&seen->probe);
+
+	KUNIT_EXPECT_EQ(test, seen->calls, 1u);
+	KUNIT_EXPECT_EQ(test, seen->pfn, pfn);
+	KUNIT_EXPECT_EQ(test, seen->count, (unsigned long)SZ_64K >> PAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, seen->marked, (unsigned long)SZ_64K >> PAGE_SHIFT);
 }
 
 /*

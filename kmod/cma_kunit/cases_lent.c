@@ -72,7 +72,7 @@ void unmovable_pages_stay_out(struct kunit *test)
 	}
 	KUNIT_EXPECT_GT(test, taken, 0UL);
 	KUNIT_EXPECT_EQ(test, count_of_areas(fix, &fix->filler), 0UL);
-	audit_pages(test, &fix->areas);
+	audit_pages(test, &fix->areas, &fix->pins);
 	metric(test, "filled", taken, "pages");
 }
 

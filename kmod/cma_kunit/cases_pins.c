@@ -182,7 +182,7 @@ void pinned_everywhere_is_refused(struct kunit *test)
 	}
 	KUNIT_ASSERT_GT(test, pins, 1UL);
 	KUNIT_EXPECT_PTR_EQ(test, get_as_planned(test, pages), (struct buffer *)NULL);
-	audit_pages(test, &fix->areas);
+	audit_pages(test, &fix->areas, &fix->pins);
 
 	pin_put_all(test);
 	KUNIT_EXPECT_EQ(test, area_used(area) + buffer_fill_area(test), area->count);
@@ -242,7 +242,7 @@ void pinned_neighbours_are_left_alone(struct kunit *test)
 		memset(buf->cpu, 0xff, buf->size);
 	KUNIT_EXPECT_EQ(test, frames_unlike(first + 15, 1, 0x69), 0UL);
 	KUNIT_EXPECT_EQ(test, frames_unlike(first + 32, 1, 0x96), 0UL);
-	audit_pages(test, &fix->areas);
+	audit_pages(test, &fix->areas, &fix->pins);
 }
 
 /**
@@ -326,7 +326,7 @@ void ranges_may_cross_pageblocks(struct kunit *test)
 	for (i = 0; i < pages; i++)
 		free += page_count(pfn_to_page(first + i)) != 1;
 	KUNIT_EXPECT_EQ(test, free, 0UL);
-	audit_pages(test, &fix->areas);
+	audit_pages(test, &fix->areas, &fix->pins);
 
 	before_it = pin_get(test, first - 1, 1);
 	behind_it = pin_get(test, first + pages, 1);
@@ -350,6 +350,6 @@ void only_cma_takes_its_pageblocks(struct kunit *test)
 	if (!ret)
 		free_contig_range(pfn, 1);
 	KUNIT_EXPECT_EQ(test, ret, -EBUSY);
-	audit_pages(test, &fix->areas);
+	audit_pages(test, &fix->areas, &fix->pins);
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, get_as_planned(test, 1));
 }

@@ -92,9 +92,14 @@ static void find_free(const struct found *found, const struct area *area, struct
 	spin_unlock_irqrestore(&zone->lock, flags);
 }
 
-static bool has_owner(const struct area *area, unsigned long page)
+/* Which of the sums a page adds to that is neither marked nor on a list. */
+static unsigned long *whose(struct area_pages *sum, struct page *page)
 {
-	return page_count(pfn_to_page(area->base_pfn + page));
+	if (!page_count(page))
+		return &sum->lost;
+	if (PageLRU(page) || READ_ONCE(page->mapping))
+		return &sum->lent;
+	return &sum->stuck;
 }
 
 static struct area_pages count_pages(const struct found *found, const struct area *area)
@@ -114,7 +119,7 @@ static struct area_pages count_pages(const struct found *found, const struct are
 		if (test_bit(i, area->bitmap))
 			*(listed ? &sum.doubled : &sum.held) += 1;
 		else if (!listed)
-			*(has_owner(area, i) ? &sum.lent : &sum.lost) += 1;
+			*whose(&sum, pfn_to_page(area->base_pfn + i)) += 1;
 	}
 	for (i = 0; i < area->count; i += pageblock_nr_pages)
 		sum.astray += block_type(area_zone(area), area->base_pfn + i) != MIGRATE_CMA;
@@ -133,11 +138,12 @@ static struct area_pages read_once(const struct found *found, const struct area 
 }
 
 /*
- * Look where each page of an area is, while nobody allocates from it. A page that somebody else is
- * moving between two lists is on neither for an instant, and is looked for again; one that stays
- * missing is lost. -ENOMEM: no memory for the reading itself.
+ * Look where each page of an area is, while nobody allocates from it and the case has @pinned of
+ * its pages. A page that somebody else is moving between two lists, or is about to use, is on no
+ * list for an instant, and is looked for again; one that stays missing is lost or stuck. -ENOMEM:
+ * no memory for the reading itself.
  */
-int area_pages_read(struct area_pages *pages, const struct area *area)
+int area_pages_read(struct area_pages *pages, const struct area *area, unsigned long pinned)
 {
 	struct found found = {
 		.free = bitmap_zalloc(area->count, GFP_KERNEL),
@@ -154,7 +160,8 @@ int area_pages_read(struct area_pages *pages, const struct area *area)
 			pages->cached = pages->lost;
 			pages->lost = 0;
 		}
-		if (!pages->lost && !pages->doubled && !pages->misplaced)
+		if (!pages->lost && !pages->doubled && !pages->misplaced &&
+		    pages->stuck == pinned)
 			break;
 		usleep_range(1000, 2000);
 	}

@@ -12,7 +12,8 @@
  * @held: marked in the bitmap, and on no list: a buffer's
  * @free: on a list of free CMA pages
  * @cached: on a cpu's list of free pages
- * @lent: not marked, but with an owner: a movable page, or one that a case has pinned
+ * @lent: not marked, but used by somebody from whom it can be taken: a movable page
+ * @stuck: not marked, but with an owner who is nobody known: pinned by a case, or leaked
  * @misplaced: on a list of free pages that are not CMA's
  * @doubled: marked, and nevertheless on a list
  * @lost: neither marked, nor on a list, nor owned
@@ -23,6 +24,7 @@ struct area_pages {
 	unsigned long free;
 	unsigned long cached;
 	unsigned long lent;
+	unsigned long stuck;
 	unsigned long misplaced;
 	unsigned long doubled;
 	unsigned long lost;
@@ -45,7 +47,7 @@ struct zone_free {
 	unsigned long isolated;
 };
 
-int area_pages_read(struct area_pages *pages, const struct area *area);
+int area_pages_read(struct area_pages *pages, const struct area *area, unsigned long pinned);
 struct zone_free zone_free_read(struct zone *zone);
 
 static inline struct zone *area_zone(const struct area *area)
