@@ -81,13 +81,14 @@ def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> N
 def test_dirty_pages_of_a_file_move_and_reach_the_disk(
     guest: Guest, own: Own, disk_file: str, kind: str
 ) -> None:
-    """Only clean pages may be dropped; what the disk has is older here than the pages."""
+    """Only what was written back may be dropped; the disk has older contents at first."""
     with occupied(guest.console, kind, own.area.name, SIZE, file=disk_file) as occupant:
         lives_there(occupant)
         assert occupant.held.dirty >= LEAST
         own.take_all()
         after = occupant.check()
-        assert (after.inside, after.absent) == (0, 0)
+        assert after.inside == 0
+        assert after.moved >= LEAST // 2
         assert after.intact, after
         own.give_back()
         drop = "sync; echo 1 >/proc/sys/vm/drop_caches"

@@ -10,11 +10,10 @@ from harness.cma.areas import survey
 from harness.cma.churn import Churned, churn
 from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.cma.occupy import ALL_AREAS, occupied
-from harness.cma.tracing import Trace, traced
+from harness.cma.tracing import traced
 from harness.guest.guest import Guest
 
 SECONDS = 60.0
-KILLS = 5
 ROOM = 40 * MIB  # outside of CMA: for what moves out while buffers fill the areas
 
 
@@ -61,37 +60,23 @@ def test_many_workers_of_one_area_find_no_lost_page(guest: Guest, own: Own) -> N
     own.take_all()
 
 
-def kill_at_its_start(own: Own, trace: Trace, size: int) -> int:
-    """Kill an allocation as soon as the kernel says that it has begun; return how it ended there.
-
-    Only cma_alloc() itself comes between the two tracepoints: -4 is EINTR, 0 success.
-    """
-    done = own.console.run(
-        f"""exec 3<{trace.place}/trace_pipe
-cma-ctl -d {own.device} alloc {size} --attr no-warn >/dev/null 2>&1 & pid=$!
-read -r begun <&3
-kill -9 $pid 2>/dev/null
-wait $pid""",
-        SECONDS,
-    )
-    assert done.status in (128 + 9, 0), done.output  # 0: the kill came after its end
-    return trace.events("cma_alloc_finish")[-1].number("errorno")
-
-
-def test_a_killed_allocation_takes_nothing(guest: Guest, own: Own) -> None:
-    """A fatal signal ends the migration (fatal_signal_pending() in __alloc_contig_migrate_range());
-    the range, and the pages that were still to move, are as before."""
-    events = ("cma:cma_alloc_start", "cma:cma_alloc_finish")
-    ends: list[int] = []
-    while -4 not in ends:
-        # A kill that came after the end killed no allocation: then once more, with pages to move.
-        assert len(ends) < KILLS, f"no kill came while pages were moving: {ends}"
-        with occupied(guest.console, "anon", own.area.name, own.area.size * 7 // 8) as occupant:
-            with traced(guest.console, *events) as trace:
-                ends.append(kill_at_its_start(own, trace, own.area.size // 2))
-            assert ends[-1] in (-4, 0)
-            if ends[-1] == -4:
-                assert (own.helper.list(), own.used()) == ((), 0)
-                own.take_all()
-            assert occupant.check().intact
-        own.give_back()
+@pytest.mark.parametrize(
+    ("event", "count"),
+    [("cma/cma_alloc_start", 1), ("migrate/mm_migrate_pages", 3)],
+    ids=["before", "between"],
+)
+def test_a_killed_allocation_takes_nothing(guest: Guest, own: Own, event: str, count: int) -> None:
+    """A fatal signal ends it with EINTR, before the first page moves or between two batches of
+    pages (fatal_signal_pending() in __alloc_contig_migrate_range()); range and pages are kept."""
+    with occupied(guest.console, "anon", own.area.name, own.area.size * 3 // 4) as occupant:
+        with traced(guest.console, "cma:cma_alloc_finish") as trace:
+            command = f"cma-kill {event} {count} {own.device} {own.area.size // 2}"
+            assert guest.console.run(command, SECONDS).status == 128 + 9
+            ends = [finish.number("errorno") for finish in trace.events()]
+        assert ends == [-4]
+        assert (own.helper.list(), own.used()) == ((), 0)
+        cut = occupant.check()
+        assert cut.intact, cut
+        assert 0 < cut.inside <= occupant.held.inside
+        own.take_all()
+        assert occupant.check().intact

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/dma-heap.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@
 /* Should memory end all the same, it is to be this process that goes. */
 #define OOM "/proc/self/oom_score_adj"
 
+static cpu_set_t cpus;	/* where this process may run otherwise */
 #define VALUE 64
 static char boost[VALUE], scale[VALUE], oom[VALUE];
 
@@ -169,6 +171,17 @@ static void take_scraps(const struct area *areas, size_t count, uint64_t margin)
 	}
 }
 
+/* The other CPUs' lists of free pages stay out of it when all pages are taken on one CPU. */
+static void stay_on_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) || sched_setaffinity(0, sizeof(one), &one))
+		die("sched_setaffinity");
+}
+
 void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
 		    uint64_t margin)
 {
@@ -176,6 +189,7 @@ void shortage_begin(const struct area *areas, size_t count, const struct area *k
 
 	if (!registered++ && atexit(shortage_end))
 		die("atexit");
+	stay_on_cpu();
 	replace(OOM, "1000", oom);
 	replace(BOOST, "0", boost);
 	replace(SCALE, NULL, scale);
@@ -188,6 +202,8 @@ void shortage_begin(const struct area *areas, size_t count, const struct area *k
 
 static void let_go(void)
 {
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("sched_setaffinity");
 	if (scraps)
 		munmap(scraps, scraps_size);
 	scraps = NULL;
