@@ -108,7 +108,8 @@ def test_clean_pages_of_a_file_are_dropped_and_read_back(
         own.take_all()
         after = occupant.check()
     assert after.inside == 0
-    assert after.absent == occupant.held.inside
+    assert after.moved == 0
+    assert after.absent >= occupant.held.inside
     assert after.intact, after
 
 

@@ -46,7 +46,7 @@ def test_devices_at_once_get_pages_of_their_own_when_memory_is_short(
     with occupied(
         guest.console, "anon", ALL_AREAS, 8 * MIB, keep_short=True, margin=ROOM
     ) as occupant:
-        sound(churn(guest.console, devices, rounds=40, workers=2, background=["--fork", "--anon"]))
+        sound(churn(guest.console, devices, rounds=16, workers=2, background=["--fork", "--anon"]))
         assert occupant.check().intact
     assert survey(guest.console).areas == before
 
@@ -62,8 +62,10 @@ def test_many_workers_of_one_area_find_no_lost_page(guest: Guest, own: Own) -> N
 
 @pytest.mark.parametrize(
     ("event", "count"),
-    [("cma/cma_alloc_start", 1), ("migrate/mm_migrate_pages", 3)],
-    ids=["before", "between"],
+    [
+        pytest.param("cma/cma_alloc_start", 1, id="before", marks=pytest.mark.long),
+        pytest.param("migrate/mm_migrate_pages", 3, id="between"),
+    ],
 )
 def test_a_killed_allocation_takes_nothing(guest: Guest, own: Own, event: str, count: int) -> None:
     """A fatal signal ends it with EINTR, before the first page moves or between two batches of

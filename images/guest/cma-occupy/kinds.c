@@ -63,9 +63,9 @@ static void take_locked(struct occupant *o)
 	pages_fill(o, o->seed);
 }
 
-static void take_lazyfree(struct occupant *o)
+/* Not while memory is short: then they would be freed at once. */
+static void settle_lazyfree(struct occupant *o)
 {
-	pages_fill(o, o->seed);
 	advise(o, MADV_FREE, "MADV_FREE");
 }
 
@@ -193,7 +193,8 @@ const struct kind kinds[] = {
 	  prepare_swapcache, take_touched, NULL },
 	{ "swapped", "compressed in zram; needs it as swap space", false, map_private,
 	  take_swapped, NULL },
-	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_lazyfree, NULL },
+	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_filled,
+	  settle_lazyfree },
 	{ "kernel", "none of those: page tables, pipes, stacks, files", false, NULL,
 	  take_kernel, NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,
