@@ -227,7 +227,7 @@ class Helper:
         return self._one(["read"]).integer("returned")
 
     def script(self, lines: Sequence[str], area: str) -> tuple[Step, ...]:
-        """Run operations in one command, looking at an area (its debugfs directory) after each.
+        """Run operations in one command, looking at an area after each.
 
         Lines are as `cma-ctl --help` tells. Returns the state before, a step for each line, and
         the state after the device was emptied: two more than there are lines.

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +21,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "areas.h"
 #include "cma_test_uapi.h"
-
-enum { EXIT_OK, EXIT_ERRNO, EXIT_USAGE, EXIT_DIFFERS };
+#include "report.h"
 
 static const char usage_text[] =
 	"usage: cma-ctl [-d DEVICE] COMMAND [ARGUMENTS]\n"
@@ -43,15 +43,16 @@ static const char usage_text[] =
 	"  -d, --device DEVICE     /dev/cma_test by default, the device of the default area\n"
 	"  -h, --help              this text\n"
 	"\n"
-	"Numbers are decimal, 0x hexadecimal or 0 octal. Sizes are bytes unless said otherwise.\n"
+	"Numbers are decimal, 0x hexadecimal or 0 octal; K, M and G are powers of 1024. Sizes are\n"
+	"bytes unless said otherwise.\n"
 	"Exit status: 0 done, 1 a system call failed (its errno is on standard error), 2 usage,\n"
 	"3 check found other bytes.\n"
 	"\n"
 	"The lines of a script are: alloc BYTES [OPTIONS]; free LINE, the buffer that this line made;\n"
 	"write TEXT; read. Each is answered by a JSON object: its line, the buffer it made or the\n"
-	"errno, and what AREA, a directory of /sys/kernel/debug/cma, then shows: `used`, and the runs\n"
-	"[first, length] of set bits. Line 0 is the state before. At the end every buffer of the\n"
-	"device is freed, and the state shown once more.\n"
+	"errno, and what debugfs then shows of AREA: `used`, and the runs [first, length] of set\n"
+	"bits. Line 0 is the state before. At the end every buffer of the device is freed, and the\n"
+	"state shown once more.\n"
 	"\n"
 	"Example: cma-ctl alloc 0x100000 --attr write-combine,no-warn && cma-ctl list\n";
 
@@ -76,34 +77,6 @@ static const struct attr attrs[] = {
 
 static const char *command = "?";
 
-static _Noreturn void usage_error(const char *what, const char *detail)
-{
-	fprintf(stderr, "cma-ctl: %s: %s\nTry 'cma-ctl --help'.\n", what, detail);
-	exit(EXIT_USAGE);
-}
-
-/* Report errno and end. */
-static _Noreturn void die(void)
-{
-	int error = errno;
-	const char *name = strerrorname_np(error);
-
-	fprintf(stderr, "cma-ctl: %s: %s (%s)\n", command, name ? name : "E?", strerror(error));
-	exit(EXIT_ERRNO);
-}
-
-static uint64_t number(const char *text, uint64_t max)
-{
-	unsigned long long value;
-	char *end;
-
-	errno = 0;
-	value = strtoull(text, &end, 0);
-	if (errno || end == text || *end || *text == '-' || value > max)
-		usage_error("not a number in range", text);
-	return value;
-}
-
 static uint32_t attr_bits(char *names)
 {
 	uint32_t bits = 0;
@@ -126,14 +99,14 @@ static int device_open(const struct options *opt)
 	int fd = open(opt->device, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
-		die();
+		die(command);
 	return fd;
 }
 
 static void call(int fd, unsigned long request, void *arg)
 {
 	if (ioctl(fd, request, arg))
-		die();
+		die(command);
 }
 
 static int cmd_alloc(const struct options *opt, char **argv)
@@ -172,7 +145,7 @@ static struct cma_test_info *snapshot(int fd, uint32_t *count)
 		arg.count = arg.total;
 		infos = reallocarray(infos, arg.count, sizeof(*infos));
 		if (!infos && arg.count)
-			die();
+			die(command);
 		arg.buffers = (uintptr_t)infos;
 		call(fd, CMA_TEST_IOC_LIST, &arg);
 	} while (arg.total > arg.count);
@@ -225,13 +198,13 @@ static unsigned char *map(const struct options *opt, uint32_t handle, size_t *si
 		i++;
 	errno = ENOENT;
 	if (i == count)
-		die();
+		die(command);
 	*size = infos[i].size;
 	free(infos);
 	start = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 		     (off_t)handle * getpagesize());
 	if (start == MAP_FAILED)
-		die();
+		die(command);
 	return start;
 }
 
@@ -283,11 +256,9 @@ static int cmd_map(const struct options *opt, char **argv)
 static int report(ssize_t returned)
 {
 	if (returned < 0) {
-		const char *name = strerrorname_np(errno);
-
-		printf("{\"errno\": \"%s\"}\n", name ? name : "E?");
+		printf("{\"errno\": \"%s\"}\n", errno_name(errno));
 		fflush(stdout);
-		die();
+		die(command);
 	}
 	printf("{\"returned\": %zd}\n", returned);
 	return EXIT_OK;
@@ -321,43 +292,18 @@ static int cmd_version(const struct options *opt, char **argv)
 
 #define LINES 1000
 
-/* `used` and the set bits of an area, by its directory in debugfs; ends a line's object. */
-static void show_area(const char *area)
+/* `used` and the set bits of an area; ends a line's object. */
+static void show_area(const struct area *area)
 {
-	unsigned long used, word, at = 0, first = 0, length = 0;
-	const char *comma = "";
-	char path[PATH_MAX];
-	FILE *file;
+	static uint32_t *bitmap;
 
-	snprintf(path, sizeof(path), "%s/used", area);
-	file = fopen(path, "re");
-	if (!file || fscanf(file, "%lu", &used) != 1)
-		die();
-	fclose(file);
-	printf(", \"used\": %lu, \"set\": [", used);
-
-	snprintf(path, sizeof(path), "%s/bitmap", area);
-	if (access(path, F_OK))	/* below a range since 6.15 */
-		snprintf(path, sizeof(path), "%s/ranges/0/bitmap", area);
-	file = fopen(path, "re");
-	if (!file)
-		die();
-	while (fscanf(file, "%lu", &word) == 1) {
-		for (int i = 0; i < 32; i++, at++) {
-			if (word >> i & 1) {
-				first = length++ ? first : at;
-				continue;
-			}
-			if (length)
-				printf("%s[%lu, %lu]", comma, first, length);
-			comma = length ? ", " : comma;
-			length = 0;
-		}
-	}
-	if (length)
-		printf("%s[%lu, %lu]", comma, first, length);
-	fclose(file);
-	printf("]}\n");
+	if (!bitmap)
+		bitmap = calloc(area_words(area), sizeof(*bitmap));
+	if (!bitmap)
+		die("calloc");
+	printf(", \"used\": %" PRIu64 ", \"set\": ", area_get(area, "used"));
+	print_runs(bitmap, area_bitmap(area, bitmap));
+	printf("}\n");
 }
 
 /* The options of an alloc, one word each; the words are used up. */
@@ -423,14 +369,16 @@ static int operate(int fd, char *line, const uint32_t *handles, struct cma_test_
 
 static int cmd_script(const struct options *opt, char **argv)
 {
+	static struct area areas[MAX_AREAS];
 	static uint32_t handles[LINES + 1];
+	const struct area *area = area_named(areas, areas_read(areas), argv[0]);
 	int fd = device_open(opt);
 	char *line = NULL, byte;
 	unsigned int at = 0;
 	size_t size = 0;
 
 	printf("{\"line\": 0");
-	show_area(argv[0]);
+	show_area(area);
 	while (getline(&line, &size, stdin) > 0) {
 		struct cma_test_alloc made = { 0 };
 
@@ -439,23 +387,21 @@ static int cmd_script(const struct options *opt, char **argv)
 		line[strcspn(line, "\n")] = '\0';
 		printf("{\"line\": %u", at);
 		if (operate(fd, line, handles, &made)) {
-			const char *name = strerrorname_np(errno);
-
-			printf(", \"errno\": \"%s\"", name ? name : "E?");
+			printf(", \"errno\": \"%s\"", errno_name(errno));
 		} else if (made.handle) {
 			printf(", \"handle\": %u, \"dma_address\": %llu", made.handle,
 			       (unsigned long long)made.dma_address);
 			handles[at] = made.handle;
 		}
-		show_area(argv[0]);
+		show_area(area);
 	}
 	free(line);
 	while (!read(fd, &byte, sizeof(byte)))
 		;
 	if (errno != EIDRM)
-		die();
+		die(command);
 	printf("{\"line\": %u", at + 1);
-	show_area(argv[0]);
+	show_area(area);
 	return EXIT_OK;
 }
 
@@ -527,6 +473,6 @@ int main(int argc, char **argv)
 	}
 	status = run(&opt, argc - optind, argv + optind);
 	if (fflush(stdout))
-		die();
+		die(command);
 	return status;
 }

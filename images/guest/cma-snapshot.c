@@ -15,7 +15,6 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -29,13 +28,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEBUGFS "/sys/kernel/debug/cma"
+#include "areas.h"
+#include "frames.h"
+#include "report.h"
+
 #define SYSFS "/sys/kernel/mm/cma"
 #define KPAGEFLAGS "/proc/kpageflags"
 #define STAT_REFRESH "/proc/sys/vm/stat_refresh"
 #define READINGS 200
 #define PAUSE_US 2000
-#define MAX_AREAS 32
 #define MAX_ZONES 16
 #define MAX_TYPES 8
 #define MAX_ODD 4
@@ -74,13 +75,13 @@ enum { FREE, MOVABLE, UNMOVABLE, UNNAMED, CLASSES };
 
 static const char *const class_names[CLASSES] = { "free", "movable", "unmovable", "unnamed" };
 
-struct area {
-	char entry[NAME];	/* its directory in debugfs */
-	unsigned long base_pfn, count, order_per_bit, used, maxchunk;
+/* What changes of an area. */
+struct view {
+	uint64_t used, maxchunk;
 	uint32_t *bitmap;
-	unsigned long words;
+	size_t words;
 	unsigned long pages[2][CLASSES];	/* [whether the bit is set] */
-	struct { unsigned long pfn; uint64_t flags; } odd[MAX_ODD];
+	struct { uint64_t pfn, flags; } odd[MAX_ODD];
 	unsigned int odds;
 };
 
@@ -100,9 +101,11 @@ struct zone {
 };
 
 static struct area areas[MAX_AREAS];
+static struct view views[MAX_AREAS];
 static struct zone zones[MAX_ZONES];
 static char type_names[MAX_TYPES][NAME];
-static unsigned int area_count, zone_count, type_count;
+static size_t area_count;
+static unsigned int zone_count, type_count;
 static unsigned long block_pages;
 
 static struct number meminfo[] = {
@@ -114,14 +117,6 @@ static struct number vmstat[] = {
 	{ "nr_free_pages", MISSING }, { "nr_free_cma", MISSING },
 	{ "cma_alloc_success", MISSING }, { "cma_alloc_fail", MISSING },
 };
-
-static _Noreturn void die(const char *what)
-{
-	const char *name = strerrorname_np(errno);
-
-	fprintf(stderr, "cma-snapshot: %s: %s (%s)\n", what, name ? name : "E?", strerror(errno));
-	exit(1);
-}
 
 static FILE *must_open(const char *path)
 {
@@ -175,10 +170,8 @@ static struct zone *zone_named(int node, const char *name)
 	for (unsigned int i = 0; i < zone_count; i++)
 		if (zones[i].node == node && !strcmp(zones[i].name, name))
 			return &zones[i];
-	if (zone_count == MAX_ZONES) {
-		errno = E2BIG;
-		die("zones");
-	}
+	if (zone_count == MAX_ZONES)
+		die_of(E2BIG, "zones");
 	zones[zone_count] = (struct zone){ .node = node };
 	strcpy(zones[zone_count].name, name);
 	for (size_t i = 0; i < Z_NUMBERS; i++)
@@ -287,27 +280,6 @@ static void read_pagetypeinfo(void)
 	fclose(file);
 }
 
-static void read_bitmap(struct area *area)
-{
-	char path[PATH_MAX];
-	FILE *file;
-
-	snprintf(path, sizeof(path), DEBUGFS "/%s/bitmap", area->entry);
-	if (access(path, F_OK))	/* below a range since 6.15 */
-		snprintf(path, sizeof(path), DEBUGFS "/%s/ranges/0/bitmap", area->entry);
-	file = must_open(path);
-	area->words = 0;
-	while (fscanf(file, "%" SCNu32, &area->bitmap[area->words]) == 1)
-		if (++area->words > (area->count >> area->order_per_bit) / 32)
-			break;
-	fclose(file);
-}
-
-static bool bit(const struct area *area, unsigned long number)
-{
-	return area->bitmap[number / 32] >> number % 32 & 1;
-}
-
 #define KPF(name) (1ull << KPF_##name)
 
 static int class_of(uint64_t flags)
@@ -322,77 +294,58 @@ static int class_of(uint64_t flags)
 	return UNNAMED;
 }
 
-static void classify(struct area *area, unsigned long pfn, uint64_t flags)
+static void classify(const struct area *area, struct view *view, uint64_t pfn, uint64_t flags)
 {
-	unsigned long number = (pfn - area->base_pfn) >> area->order_per_bit;
-	bool taken = number / 32 < area->words && bit(area, number);
+	size_t bit = (pfn - area->base_pfn) >> area->order_per_bit;
+	bool taken = bit / 32 < view->words && view->bitmap[bit / 32] >> bit % 32 & 1;
 	int class = class_of(flags);
 
-	area->pages[taken][class]++;
+	view->pages[taken][class]++;
 	/* What no page of an area may be: free or a user's although taken, or the kernel's own. */
-	if ((taken ? class != UNNAMED : class == UNMOVABLE) && area->odds < MAX_ODD) {
-		area->odd[area->odds].pfn = pfn;
-		area->odd[area->odds++].flags = flags;
+	if ((taken ? class != UNNAMED : class == UNMOVABLE) && view->odds < MAX_ODD) {
+		view->odd[view->odds].pfn = pfn;
+		view->odd[view->odds++].flags = flags;
 	}
 }
 
-static void read_flags(int fd, struct area *area)
+static void read_flags(const struct area *area, struct view *view)
 {
 	static uint64_t flags[4096];
-	unsigned long end = area->base_pfn + area->count, pfn = area->base_pfn;
+	uint64_t end = area->base_pfn + area->count, pfn = area->base_pfn;
 
-	memset(area->pages, 0, sizeof(area->pages));
-	area->odds = 0;
+	memset(view->pages, 0, sizeof(view->pages));
+	view->odds = 0;
 	while (pfn < end) {
 		size_t some = end - pfn < ARRAY_SIZE(flags) ? end - pfn : ARRAY_SIZE(flags);
-		ssize_t got = pread(fd, flags, some * sizeof(*flags), pfn * sizeof(*flags));
 
-		if (got <= 0)
-			die(KPAGEFLAGS);
-		for (size_t i = 0; i < got / sizeof(*flags); i++)
-			classify(area, pfn++, flags[i]);
+		frames_flags(pfn, some, flags);
+		for (size_t i = 0; i < some; i++)
+			classify(area, view, pfn++, flags[i]);
 	}
 }
 
-static void read_area(struct area *area)
+static void read_area(const struct area *area, struct view *view)
 {
-	area->used = number_in(DEBUGFS "/%s/used", area->entry);
-	area->maxchunk = number_in(DEBUGFS "/%s/maxchunk", area->entry);
-	read_bitmap(area);
+	view->used = area_get(area, "used");
+	view->maxchunk = area_get(area, "maxchunk");
+	view->words = area_bitmap(area, view->bitmap);
 }
 
-/* The areas and what never changes of them; one that was not activated has no pages. */
+/* The areas, and room for what changes of them. */
 static void find_areas(void)
 {
-	DIR *directory = opendir(DEBUGFS);
-	struct dirent *entry;
-
-	if (!directory)
-		die(DEBUGFS);
-	while ((entry = readdir(directory)) && area_count < MAX_AREAS) {
-		struct area *area = &areas[area_count];
-
-		if (*entry->d_name == '.' || strlen(entry->d_name) >= NAME)
-			continue;
-		strcpy(area->entry, entry->d_name);
-		area->count = number_in(DEBUGFS "/%s/count", area->entry);
-		if (!area->count || area->count == MISSING)
-			continue;
-		area->base_pfn = number_in(DEBUGFS "/%s/base_pfn", area->entry);
-		if (area->base_pfn == MISSING)
-			area->base_pfn = number_in(DEBUGFS "/%s/ranges/0/base_pfn", area->entry);
-		area->order_per_bit = number_in(DEBUGFS "/%s/order_per_bit", area->entry);
-		area->bitmap = calloc(area->count / 32 + 2, sizeof(*area->bitmap));
-		if (!area->bitmap)
+	area_count = areas_read(areas);
+	for (size_t i = 0; i < area_count; i++) {
+		views[i].bitmap = calloc(area_words(&areas[i]), sizeof(*views[i].bitmap));
+		if (!views[i].bitmap)
 			die("memory");
-		area_count++;
 	}
-	closedir(directory);
 }
 
 /* What must not change while all is read: of the zones, and of CMA. */
 struct sums {
-	unsigned long free[MAX_ZONES], free_cma[MAX_ZONES], used[MAX_AREAS];
+	unsigned long free[MAX_ZONES], free_cma[MAX_ZONES];
+	uint64_t used[MAX_AREAS];
 };
 
 /* Fold the per-CPU parts of the counters in, and read them. */
@@ -412,8 +365,8 @@ static struct sums read_counters(void)
 		sums.free[i] = zones[i].numbers[Z_FREE];
 		sums.free_cma[i] = zones[i].numbers[Z_FREE_CMA];
 	}
-	for (unsigned int i = 0; i < area_count; i++)
-		sums.used[i] = number_in(DEBUGFS "/%s/used", areas[i].entry);
+	for (size_t i = 0; i < area_count; i++)
+		sums.used[i] = area_get(&areas[i], "used");
 	return sums;
 }
 
@@ -430,8 +383,8 @@ static bool read_all(struct sums *sums)
 
 	read_numbers("/proc/meminfo", meminfo, ARRAY_SIZE(meminfo));
 	read_numbers("/proc/vmstat", vmstat, ARRAY_SIZE(vmstat));
-	for (unsigned int i = 0; i < area_count; i++)
-		read_area(&areas[i]);
+	for (size_t i = 0; i < area_count; i++)
+		read_area(&areas[i], &views[i]);
 	read_pagetypeinfo();
 	*sums = read_counters();
 	return same_cma(&before, sums) && !memcmp(before.free, sums->free, sizeof(before.free));
@@ -441,13 +394,13 @@ static bool read_all(struct sums *sums)
  * Read the flags of the pages, for which the counters of CMA alone must hold still. This takes so
  * long that others change in most cases; the zones keep the numbers of read_all().
  */
-static bool read_pages(int fd, const struct sums *sums)
+static bool read_pages(const struct sums *sums)
 {
 	static struct zone kept[MAX_ZONES];
 	struct sums after;
 
-	for (unsigned int i = 0; i < area_count; i++)
-		read_flags(fd, &areas[i]);
+	for (size_t i = 0; i < area_count; i++)
+		read_flags(&areas[i], &views[i]);
 	memcpy(kept, zones, sizeof(kept));
 	after = read_counters();
 	memcpy(zones, kept, sizeof(kept));
@@ -469,7 +422,7 @@ static void print_system(bool settled, int readings)
 		print_field(meminfo[i].key, meminfo[i].value);
 	for (size_t i = 0; i < ARRAY_SIZE(vmstat); i++)
 		print_field(vmstat[i].key, vmstat[i].value);
-	printf(", \"zones\": %u, \"areas\": %u}}\n", zone_count, area_count);
+	printf(", \"zones\": %u, \"areas\": %zu}}\n", zone_count, area_count);
 }
 
 static void print_types(const char *key, const unsigned long *values)
@@ -493,23 +446,6 @@ static void print_zone(const struct zone *zone)
 	printf("}}\n");
 }
 
-static void print_set(const struct area *area)
-{
-	unsigned long bits = area->words * 32, start;
-	const char *comma = "";
-
-	printf(", \"set\": [");
-	for (unsigned long i = 0; i < bits; i++) {
-		if (!bit(area, i))
-			continue;
-		for (start = i; i < bits && bit(area, i); i++)
-			;
-		printf("%s[%lu, %lu]", comma, start, i - start);
-		comma = ", ";
-	}
-	printf("]");
-}
-
 static void print_classes(const char *key, const unsigned long *pages)
 {
 	printf(", \"%s\": {", key);
@@ -518,27 +454,27 @@ static void print_classes(const char *key, const unsigned long *pages)
 	printf("}");
 }
 
-static void print_area(const struct area *area, bool flags)
+static void print_area(const struct area *area, const struct view *view, bool flags)
 {
-	/* 5.10 calls the directory of NAME "cma-NAME" (since 5.19, NAME). */
-	const char *name = area->entry + (strncmp(area->entry, "cma-", 4) ? 0 : 4);
 	static const char *const counters[] = {
 		"alloc_pages_success", "alloc_pages_fail", "release_pages_success",
 	};
 
-	printf("{\"area\": {\"name\": \"%s\", \"base_pfn\": %lu, \"count\": %lu, "
-	       "\"order_per_bit\": %lu, \"used\": %lu, \"maxchunk\": %lu",
-	       name, area->base_pfn, area->count, area->order_per_bit, area->used, area->maxchunk);
+	printf("{\"area\": {\"name\": \"%s\", \"base_pfn\": %" PRIu64 ", \"count\": %" PRIu64
+	       ", \"order_per_bit\": %u, \"used\": %" PRIu64 ", \"maxchunk\": %" PRIu64,
+	       area->name, area->base_pfn, area->count, area->order_per_bit, view->used,
+	       view->maxchunk);
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
-		print_field(counters[i], number_in(SYSFS "/%s/%s", area->entry, counters[i]));
-	print_set(area);
+		print_field(counters[i], number_in(SYSFS "/%s/%s", area->name, counters[i]));
+	printf(", \"set\": ");
+	print_runs(view->bitmap, view->words);
 	if (flags) {
-		print_classes("taken", area->pages[true]);
-		print_classes("open", area->pages[false]);
+		print_classes("taken", view->pages[true]);
+		print_classes("open", view->pages[false]);
 		printf(", \"odd\": [");
-		for (unsigned int i = 0; i < area->odds; i++)
-			printf("%s[%lu, %llu]", i ? ", " : "", area->odd[i].pfn,
-			       (unsigned long long)area->odd[i].flags);
+		for (unsigned int i = 0; i < view->odds; i++)
+			printf("%s[%" PRIu64 ", %" PRIu64 "]", i ? ", " : "", view->odd[i].pfn,
+			       view->odd[i].flags);
 		printf("]");
 	}
 	printf("}}\n");
@@ -551,39 +487,38 @@ int main(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 }
 	};
-	bool settled = false;
-	int readings = 0, flags_fd = -1, letter;
+	bool settled = false, flags = false;
+	int readings = 0, letter;
 	struct sums sums;
 
 	while ((letter = getopt_long(argc, argv, "ph", known, NULL)) != -1) {
 		switch (letter) {
 		case 'p':
-			flags_fd = open(KPAGEFLAGS, O_RDONLY | O_CLOEXEC);
-			if (flags_fd < 0 && errno != ENOENT)
-				die(KPAGEFLAGS);
+			/* It is there with CONFIG_PROC_PAGE_MONITOR. */
+			flags = !access(KPAGEFLAGS, F_OK);
 			break;
 		case 'h':
 			fputs(usage_text, stdout);
-			return 0;
+			return EXIT_OK;
 		default:
-			return 2;
+			return EXIT_USAGE;
 		}
 	}
-	if (optind < argc) {
-		fputs("cma-snapshot: it takes options only\nTry 'cma-snapshot --help'.\n", stderr);
-		return 2;
-	}
+	if (optind < argc)
+		usage_error("it takes options only", argv[optind]);
 	find_areas();
 	while (!settled && readings++ < READINGS) {
 		if (readings > 1)
 			usleep(PAUSE_US);
-		settled = read_all(&sums) && (flags_fd < 0 || read_pages(flags_fd, &sums));
+		settled = read_all(&sums) && (!flags || read_pages(&sums));
 	}
 	print_system(settled, readings);
 	for (unsigned int i = 0; i < zone_count; i++)
 		if (zones[i].numbers[Z_PRESENT])
 			print_zone(&zones[i]);
-	for (unsigned int i = 0; i < area_count; i++)
-		print_area(&areas[i], flags_fd >= 0);
-	return fflush(stdout) ? 1 : 0;
+	for (size_t i = 0; i < area_count; i++)
+		print_area(&areas[i], &views[i], flags);
+	if (fflush(stdout))
+		die("standard output");
+	return EXIT_OK;
 }

@@ -27,7 +27,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 
-enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
+#include "report.h"
 
 #define SLOTS 128
 #define WORDS 4
@@ -57,8 +57,8 @@ static const char usage_text[] =
 	"                                the signal it ended with, or its errno\n"
 	"  cat FILE                      the text of a file (in \"text\") and its length\n"
 	"\n"
-	"Numbers are decimal, 0x hexadecimal or 0 octal.\n"
-	"Exit status: 0 every operation has answered, 1 the heap cannot be opened, 2 usage.\n"
+	"Numbers are decimal, 0x hexadecimal or 0 octal; K, M and G are powers of 1024.\n"
+	"Exit status: 0 every operation has answered, 1 the heap or a file cannot be read, 2 usage.\n"
 	"\n"
 	"Example: heap-ctl -d /dev/dma_heap/linux,cma 'alloc 8192' 'map 0 0 8192' 'peek 0 8191'\n";
 
@@ -76,12 +76,6 @@ static pid_t receiver;
 static int channel = -1;
 static sigjmp_buf recover;
 
-static _Noreturn void usage_error(const char *what, const char *detail)
-{
-	fprintf(stderr, "heap-ctl: %s: %s\nTry 'heap-ctl --help'.\n", what, detail);
-	exit(EXIT_USAGE);
-}
-
 /* An operation's words after its name; @given of them are there. */
 struct args {
 	const char *name;
@@ -89,28 +83,21 @@ struct args {
 	unsigned int given;
 };
 
-static uint64_t number(const struct args *args, unsigned int i)
+static uint64_t argument(const struct args *args, unsigned int i)
 {
-	unsigned long long value;
-	char *end;
-
 	if (i >= args->given)
 		usage_error("an argument is missing", args->name);
-	errno = 0;
-	value = strtoull(args->word[i], &end, 0);
-	if (errno || *end || end == args->word[i] || *args->word[i] == '-')
-		usage_error("not a number in range", args->word[i]);
-	return value;
+	return number(args->word[i], UINT64_MAX);
 }
 
 static uint64_t optional(const struct args *args, unsigned int i, uint64_t otherwise)
 {
-	return i < args->given ? number(args, i) : otherwise;
+	return i < args->given ? argument(args, i) : otherwise;
 }
 
 static int *buffer_of(const struct args *args)
 {
-	uint64_t i = number(args, 0);
+	uint64_t i = argument(args, 0);
 
 	if (i >= buffer_count)
 		usage_error("no such buffer", args->word[0]);
@@ -119,7 +106,7 @@ static int *buffer_of(const struct args *args)
 
 static struct mapping *mapping_of(const struct args *args)
 {
-	uint64_t i = number(args, 0);
+	uint64_t i = argument(args, 0);
 
 	if (i >= mapping_count)
 		usage_error("no such mapping", args->word[0]);
@@ -145,7 +132,7 @@ static int allocate(uint64_t len, uint32_t fd_flags, uint64_t heap_flags)
 
 static long long op_alloc(const struct args *args)
 {
-	int fd = allocate(number(args, 0), optional(args, 1, O_RDWR | O_CLOEXEC),
+	int fd = allocate(argument(args, 0), optional(args, 1, O_RDWR | O_CLOEXEC),
 			  optional(args, 2, 0));
 
 	if (fd < 0)
@@ -177,19 +164,19 @@ static long long op_size(const struct args *args)
 
 static long long op_sync(const struct args *args)
 {
-	struct dma_buf_sync arg = { .flags = number(args, 1) };
+	struct dma_buf_sync arg = { .flags = argument(args, 1) };
 
 	return answered(ioctl(*buffer_of(args), DMA_BUF_IOCTL_SYNC, &arg));
 }
 
 static long long map(const struct args *args, int flags)
 {
-	struct mapping new = { .length = number(args, 2) };
+	struct mapping new = { .length = argument(args, 2) };
 
 	if (mapping_count == SLOTS)
 		usage_error("too many mappings", args->name);
 	new.start = mmap(NULL, new.length, PROT_READ | PROT_WRITE, flags, *buffer_of(args),
-			 number(args, 1));
+			 argument(args, 1));
 	if (new.start == MAP_FAILED)
 		return -errno;
 	mappings[mapping_count] = new;
@@ -209,7 +196,7 @@ static long long op_map_private(const struct args *args)
 static long long op_grow(const struct args *args)
 {
 	struct mapping *mapping = mapping_of(args);
-	size_t length = number(args, 1);
+	size_t length = argument(args, 1);
 	void *start = mremap(mapping->start, mapping->length, length, MREMAP_MAYMOVE);
 
 	if (start == MAP_FAILED)
@@ -229,14 +216,14 @@ static long long op_fill(const struct args *args)
 {
 	struct mapping *mapping = mapping_of(args);
 
-	memset(mapping->start, number(args, 1), mapping->length);
+	memset(mapping->start, argument(args, 1), mapping->length);
 	return mapping->length;
 }
 
 static long long op_count(const struct args *args)
 {
 	struct mapping *mapping = mapping_of(args);
-	unsigned char byte = number(args, 1);
+	unsigned char byte = argument(args, 1);
 	size_t bad = 0;
 
 	for (size_t i = 0; i < mapping->length; i++)
@@ -246,12 +233,12 @@ static long long op_count(const struct args *args)
 
 static long long op_peek(const struct args *args)
 {
-	return __atomic_load_n(mapping_of(args)->start + number(args, 1), __ATOMIC_RELAXED);
+	return __atomic_load_n(mapping_of(args)->start + argument(args, 1), __ATOMIC_RELAXED);
 }
 
 static long long op_poke(const struct args *args)
 {
-	__atomic_store_n(mapping_of(args)->start + number(args, 1), number(args, 2),
+	__atomic_store_n(mapping_of(args)->start + argument(args, 1), argument(args, 2),
 			 __ATOMIC_RELAXED);
 	return op_peek(args);
 }
@@ -345,7 +332,7 @@ static void start_receiver(void)
 	int ends[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
-		usage_error("no socket pair", strerror(errno));
+		die("socketpair");
 	fflush(stdout);
 	receiver = fork();
 	if (!receiver) {
@@ -353,7 +340,7 @@ static void start_receiver(void)
 		receive(ends[0]);
 	}
 	if (receiver < 0)
-		usage_error("no second process", strerror(errno));
+		die("fork");
 	close(ends[0]);
 	channel = ends[1];
 }
@@ -376,7 +363,7 @@ static size_t contents(const char *path, char *text, size_t size)
 	while (fd >= 0 && (got = read(fd, text + length, size - length - 1)) > 0)
 		length += got;
 	if (got < 0)
-		usage_error("cannot be read", path);
+		die(path);
 	close(fd);
 	text[length] = '\0';
 	return length;
@@ -393,7 +380,7 @@ static long long op_kill_alloc(const struct args *args)
 	contents(args->word[1], before, sizeof(before));
 	child = fork();
 	if (!child)
-		_exit(allocate(number(args, 0), O_RDWR, 0) < 0 ? errno : 0);
+		_exit(allocate(argument(args, 0), O_RDWR, 0) < 0 ? errno : 0);
 	if (child < 0)
 		return -errno;
 	do {
@@ -456,11 +443,11 @@ static void print_text(const char *from)
 static int guarded(long long (*run)(const struct args *args), const struct args *args,
 		   long long *result)
 {
-	int number = sigsetjmp(recover, 1);
+	int caught = sigsetjmp(recover, 1);
 
-	if (!number)
+	if (!caught)
 		*result = run(args);
-	return number;
+	return caught;
 }
 
 static void perform(const struct args *args)
@@ -481,7 +468,7 @@ static void perform(const struct args *args)
 	if (signalled)
 		printf("\"signal\": \"SIG%s\"", sigabbrev_np(signalled));
 	else if (result < 0)
-		printf("\"errno\": \"%s\"", strerrorname_np(-result) ?: "E?");
+		printf("\"errno\": \"%s\"", errno_name(-result));
 	else
 		printf("\"value\": %lld", result);
 	if (text[0])
@@ -515,10 +502,8 @@ int main(int argc, char **argv)
 	if (argc < 4 || strcmp(argv[1], "-d"))
 		usage_error("wrong arguments", "-d DEVICE and an operation are needed");
 	heap = open(argv[2], O_RDWR | O_CLOEXEC);
-	if (heap < 0) {
-		fprintf(stderr, "heap-ctl: %s: %s\n", argv[2], strerror(errno));
-		return EXIT_FAILED;
-	}
+	if (heap < 0)
+		die(argv[2]);
 	start_receiver();
 	set_handlers(on_signal);
 	for (int i = 3; i < argc; i++) {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 from taking import MIB, Own
 
-from harness.cma.census import census
+from harness.cma.counters import take
 from harness.cma.occupy import Occupant, occupied
 from harness.guest.guest import Guest
 
@@ -69,9 +69,11 @@ def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> N
     """They are on no LRU list: zsmalloc moves them itself, since 48b4800a1c6a (4.8)."""
     with occupied(guest.console, "swapped", own.area.name, SIZE) as occupant:
         assert occupant.held.absent >= LEAST
-        # One allocation empties the CPUs' lists of free pages, which the census cannot tell apart.
+        # One allocation empties the CPUs' lists of free pages, which no flag tells apart.
         own.helper.free(own.helper.alloc(1).handle)
-        assert census(guest.console)[own.area.name].other >= LEAST
+        pages = take(guest.console, pages=True).area(own.area.name).open
+        assert pages is not None
+        assert pages.unnamed >= LEAST
         own.take_all()
         after = occupant.check()
     assert after.intact, after

@@ -35,7 +35,6 @@ from harness.cma.model import (
 )
 from harness.guest.guest import Guest
 
-DEBUGFS = "/sys/kernel/debug/cma"
 STEPS = 40
 SHRINKING_SECONDS = 30
 MIB = 1 << 20
@@ -43,10 +42,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A device, the debugfs directory of its area, the model of both, and all areas' addresses."""
+    """A device, the name of its area, the model of both, and all areas' addresses."""
 
     helper: Helper
-    directory: str
+    area: str
     model: DeviceModel
     areas: tuple[range, ...]
 
@@ -69,7 +68,7 @@ def subject(
     assert order
     return Subject(
         Helper(guest.console, device=device, timeout=60),
-        f"{DEBUGFS}/{area.name}",
+        area.name,
         DeviceModel(
             AreaModel.of(area.base_pfn * PAGE, area.count, area.set),
             max_order=int(order[1]),
@@ -176,7 +175,7 @@ def _hex(address: int | None) -> str:
 def compare(subject: Subject, operations: Sequence[Operation]) -> None:
     """Run the operations and compare each step with the model."""
     lines = [operation.line() for operation in operations]
-    before, *steps, emptied = subject.helper.script(lines, subject.directory)
+    before, *steps, emptied = subject.helper.script(lines, subject.area)
     model = subject.model
     compared = [("before", differs(Expected(model.area), before, subject.areas))]
     for operation, step in zip(operations, steps, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from harness.cma.answers import ProgramError, answers
-from harness.cma.census import Census
 from harness.cma.occupy import Check, Pins, Place, occupied
 from harness.guest.command import Completed
 from harness.verdict import Verdict
@@ -70,13 +69,6 @@ def test_another_object_is_an_error_of_ours(text):
 def test_a_check_is_intact_when_no_page_differs(zero, intact):
     (found,) = answers(Completed(0, CHECK % zero), Check, "here")
     assert found.intact is intact
-
-
-def test_unmovable_pages_are_those_that_cannot_move():
-    found = Census(
-        area="a", buffer=1, free=2, movable=4, slab=8, page_table=16, reserved=32, other=64
-    )
-    assert found.unmovable == 8 + 16 + 32
 
 
 def test_an_occupant_is_asked_by_its_name_and_ended():

@@ -207,12 +207,12 @@ def test_a_script_goes_in_as_lines_and_each_step_comes_back():
         '{"line": 2, "errno": "EIDRM", "used": 64, "set": [[0, 64]]}\n'
         '{"line": 3, "used": 64, "set": [[0, 64]]}\n'
     )
-    before, made, refused, after = device.script(["alloc 0x2000", "read"], "/debug/linux,cma")
+    before, made, refused, after = device.script(["alloc 0x2000", "read"], "linux,cma")
     assert before == Step(0, None, None, "", 64, ((0, 64),))
     assert made == Step(1, 3, 4096, "", 66, ((0, 64), (70, 2)))
     assert refused == Step(2, None, None, "EIDRM", 64, ((0, 64),))
     assert after.line == 3
-    assert " ".join(shell.arguments[2:]) == ("script /debug/linux,cma <<end alloc 0x2000 read end")
+    assert " ".join(shell.arguments[2:]) == ("script linux,cma <<end alloc 0x2000 read end")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_script_goes_in_as_lines_and_each_step_comes_back():
 def test_a_script_that_is_cut_short_or_odd_is_an_error(output: str):
     device, _shell = helper(output)
     with pytest.raises(HelperError):
-        device.script([], "/debug")
+        device.script([], "linux,cma")
 
 
 def test_errors_of_the_shell_pass():

@@ -123,6 +123,8 @@ static int hold(const struct options *opt, char **argv)
 	if (!o.path == o.kind->needs_file)
 		usage_error(o.path ? "--file is not for" : "--file is needed for", o.kind->name);
 	o.area_count = areas_read(o.areas);
+	if (!o.area_count)
+		usage_error("no area", "the kernel has none");
 	if (strcmp(argv[1], "all"))
 		o.area = area_named(o.areas, o.area_count, argv[1]);
 	o.count = number(argv[2], SIZE_MAX / 2) / PAGE;

@@ -61,6 +61,40 @@ int area_set(const struct area *area, const char *file, uint64_t value)
 	return written == length ? 0 : -1;
 }
 
+size_t area_bitmap(const struct area *area, uint32_t *words)
+{
+	FILE *from = area_open(area, "bitmap");
+	size_t count = 0;
+
+	while (count < area_words(area) && fscanf(from, "%" SCNu32, &words[count]) == 1)
+		count++;
+	fclose(from);
+	return count;
+}
+
+static bool bit(const uint32_t *words, size_t number)
+{
+	return words[number / 32] >> number % 32 & 1;
+}
+
+void print_runs(const uint32_t *words, size_t count)
+{
+	const char *comma = "";
+
+	putchar('[');
+	for (size_t i = 0; i < count * 32; i++) {
+		size_t first = i;
+
+		while (i < count * 32 && bit(words, i))
+			i++;
+		if (i == first)
+			continue;
+		printf("%s[%zu, %zu]", comma, first, i - first);
+		comma = ", ";
+	}
+	putchar(']');
+}
+
 static int by_address(const void *one, const void *other)
 {
 	const struct area *a = one, *b = other;
@@ -88,13 +122,14 @@ size_t areas_read(struct area areas[MAX_AREAS])
 		snprintf(area->name, sizeof(area->name), "%.63s", name);
 		snprintf(area->directory, sizeof(area->directory), DEBUGFS "/%.63s",
 			 entry->d_name);
-		area->base_pfn = area_get(area, "base_pfn");
 		area->count = area_get(area, "count");
+		if (!area->count)
+			continue;
+		area->base_pfn = area_get(area, "base_pfn");
+		area->order_per_bit = area_get(area, "order_per_bit");
 		found++;
 	}
 	closedir(all);
-	if (!found)
-		die_of(ENOENT, DEBUGFS);
 	qsort(areas, found, sizeof(*areas), by_address);
 	return found;
 }
