@@ -7,12 +7,11 @@ is said; None is a number that this kernel does not show.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from harness.cma.answers import Answer, ProgramError, ask, objects
 from harness.cma.shell import Shell
 from harness.errors import GuestError
 
@@ -21,11 +20,7 @@ CMA, ISOLATE = "CMA", "Isolate"  # migratetypes, as /proc/pagetypeinfo names the
 Run = tuple[int, int]  # the first of some set bits, and how many
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class System(_Frozen):
+class System(Answer):
     """Counters of the whole machine; those of /proc/meminfo, in capitals, are kB.
 
     `settled` is whether the counters held still while all was read, `readings` how often it was.
@@ -47,7 +42,7 @@ class System(_Frozen):
     areas: int
 
 
-class Zone(_Frozen):
+class Zone(Answer):
     """A populated zone, by /proc/zoneinfo and /proc/pagetypeinfo.
 
     `per_cpu` are free pages on the lists of its `cpus`, `user` the pages on LRU lists. `free`
@@ -76,7 +71,7 @@ class Zone(_Frozen):
         return self.start_pfn <= area.base_pfn < self.start_pfn + self.spanned
 
 
-class Pages(_Frozen):
+class Pages(Answer):
     """How many pages are, by their flags, free in the buddy allocator, a user's, the kernel's own.
 
     Of an unnamed page no flag tells: allocated from CMA, on a per-CPU list, or lost.
@@ -88,7 +83,7 @@ class Pages(_Frozen):
     unnamed: int
 
 
-class Area(_Frozen):
+class Area(Answer):
     """An area by debugfs and sysfs; the pages whose bit is set (`taken`) and is not (`open`).
 
     `odd` are a few of the pages that should not be where they are: pfn and /proc/kpageflags.
@@ -122,7 +117,15 @@ class Area(_Frozen):
             at = first + length
 
 
-class Snapshot(_Frozen):
+class SnapshotLine(Answer):
+    """A line of cma-snapshot: one thing, under the name of its kind."""
+
+    system: System | None = None
+    zone: Zone | None = None
+    area: Area | None = None
+
+
+class Snapshot(Answer):
     """All of it, of one moment."""
 
     system: System
@@ -151,31 +154,26 @@ class Snapshot(_Frozen):
 def take(shell: Shell, *, pages: bool = False, timeout: float = 60) -> Snapshot:
     """Ask the guest for a snapshot; `pages`: look at each page of the areas too (0.1 s and more).
 
-    Raises `GuestError` when the program fails or says what this module does not understand.
+    Raises `ProgramError` when the program fails or says what this module does not understand.
     """
-    done = shell.run(f"{PROGRAM} --pages" if pages else PROGRAM, timeout)
-    if done.status:
-        raise GuestError(f"status {done.status}: {done.output.strip()}", where=PROGRAM)
-    return parse(done.output)
+    argv = [PROGRAM, "--pages"] if pages else [PROGRAM]
+    return _snapshot(ask(shell, argv, SnapshotLine, timeout))
 
 
 def parse(text: str) -> Snapshot:
-    """Return the snapshot that cma-snapshot printed; areas are in the order of their addresses."""
-    found: dict[str, list[Any]] = {"system": [], "zone": [], "area": []}
-    try:
-        for line in text.splitlines():
-            for kind, fields in json.loads(line).items():
-                found[kind].append(fields)
-        system = System.model_validate(found["system"][0])
-        zones = tuple(Zone.model_validate(each, strict=False) for each in found["zone"])
-        areas = [Area.model_validate(each, strict=False) for each in found["area"]]
-    except (ValueError, LookupError, AttributeError, ValidationError) as error:
-        raise GuestError(
-            f"not a snapshot: {error}",
+    """Return the snapshot that cma-snapshot printed."""
+    return _snapshot(objects(text, SnapshotLine, PROGRAM))
+
+
+def _snapshot(lines: tuple[SnapshotLine, ...]) -> Snapshot:
+    """Put the lines together; areas are in the order of their addresses."""
+    systems = [line.system for line in lines if line.system]
+    areas = sorted((line.area for line in lines if line.area), key=lambda area: area.base_pfn)
+    if len(systems) != 1 or len(areas) != systems[0].areas:
+        raise ProgramError(
+            f"not a snapshot: {len(systems)} systems, {len(areas)} areas",
             where=PROGRAM,
-            next_step="use the cma-snapshot of this checkout in the guest's image",
-        ) from error
-    if len(areas) != system.areas:
-        raise GuestError(f"{len(areas)} areas where {system.areas} were due", where=PROGRAM)
-    areas.sort(key=lambda area: area.base_pfn)
-    return Snapshot(system=system, zones=zones, areas=tuple(areas))
+            next_step="use the programs of this checkout in the guest's image",
+        )
+    zones = tuple(line.zone for line in lines if line.zone)
+    return Snapshot(system=systems[0], zones=zones, areas=tuple(areas))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import libfdt
 
 from harness.boots import Edit
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, SURVEY, LiveArea, Survey, parse_survey
-from harness.cma.helper import DEFAULT_DEVICE, Helper, HelperError
+from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.config import Area, Layout
 from harness.guest.guest import Guest
 
@@ -166,7 +167,7 @@ def read(guest: Guest, console: str) -> Facts:
 def _buffer(guest: Guest, device: str) -> int | str:
     try:
         return Helper(guest.console, device=device).alloc(BUFFER).dma_address
-    except HelperError as error:
+    except ProgramError as error:
         if not error.errno_name:
             raise
         return error.errno_name

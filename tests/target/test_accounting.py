@@ -16,10 +16,11 @@ import pytest
 
 from harness import config
 from harness.cell import Prepared
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE
 from harness.cma.audit import audit
 from harness.cma.counters import Area, Run, Snapshot, take
-from harness.cma.helper import DEFAULT_DEVICE, Helper, HelperError
+from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.cma.tracing import Event, Trace, traced
 from harness.guest.guest import Guest
 
@@ -80,7 +81,7 @@ def by_helper(guest: Guest, wanted: config.Area, helper: Helper) -> Maker:
     def alloc(pages: int) -> bool:
         try:
             device.alloc(pages * PAGE)
-        except HelperError as error:
+        except ProgramError as error:
             if error.errno_name != "ENOSPC":
                 raise
             return False

@@ -16,8 +16,9 @@ import pytest
 from debugfs import Debugfs, opened
 from state import AreaState, read_state
 
+from harness.cma.answers import ProgramError
 from harness.cma.areas import LiveArea
-from harness.cma.helper import Helper, HelperError
+from harness.cma.helper import Helper
 from harness.guest.guest import Guest
 
 FAILED = re.compile(r"cma: (?:__)?cma_alloc: (?:.+: )?alloc failed, req-size: ")
@@ -113,6 +114,6 @@ def test_an_allocation_that_succeeds_is_not_told(directory: Debugfs, log: Log) -
 
 def test_no_warn_keeps_both_lines_back(helper: Helper, area: LiveArea, log: Log) -> None:
     helper.alloc(1)
-    with log.taken(), pytest.raises(HelperError, match=r"answered ENOSPC$"):
+    with log.taken(), pytest.raises(ProgramError, match=r"answered ENOSPC$"):
         helper.alloc(area.size, attrs=("no-warn",))
     assert log.lines == ()

@@ -14,8 +14,9 @@ from placement import outside, overlapping, pages
 
 from harness import process
 from harness.cell import Prepared
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, LiveArea
-from harness.cma.helper import Buffer, Helper, HelperError, LiveBuffer
+from harness.cma.helper import Buffer, Helper, LiveBuffer
 from harness.guest.guest import Guest
 from harness.kernel.modules import KMOD
 
@@ -29,7 +30,7 @@ def errno_of(call: Callable[[], object]) -> str:
     """The errno that a call of the helper gets, or "ok"."""
     try:
         call()
-    except HelperError as error:
+    except ProgramError as error:
         return error.errno_name
     return "ok"
 

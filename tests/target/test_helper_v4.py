@@ -14,8 +14,9 @@ from collections.abc import Callable
 import pytest
 from placement import outside, overlapping
 
+from harness.cma.answers import ProgramError
 from harness.cma.areas import LiveArea
-from harness.cma.helper import Helper, HelperError
+from harness.cma.helper import Helper
 from harness.guest.guest import Guest
 
 KIB = 1 << 10
@@ -51,7 +52,7 @@ def answer(helper: Helper, text: str) -> str:
     """The errno that a write of `text` gets, or what it returned."""
     try:
         return str(helper.write_kib(text))
-    except HelperError as error:
+    except ProgramError as error:
         return error.errno_name
 
 
@@ -104,7 +105,7 @@ def test_reads_free_what_the_ioctl_made_in_its_turn(helper: Helper) -> None:
 
 def test_a_read_without_buffers_is_eidrm(helper: Helper) -> None:
     for _ in range(2):  # a device that never had one, and one whose last was freed
-        with pytest.raises(HelperError, match=r"answered EIDRM$"):
+        with pytest.raises(ProgramError, match=r"answered EIDRM$"):
             helper.read_oldest()
         helper.write_kib(4)
         helper.read_oldest()

@@ -20,8 +20,9 @@ import pytest
 from state import AreaState, read_state
 
 from harness.cell import Prepared
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, LiveArea, survey
-from harness.cma.helper import DEFAULT_DEVICE, Buffer, Helper, HelperError
+from harness.cma.helper import DEFAULT_DEVICE, Buffer, Helper
 from harness.cma.pagetables import (
     LINEAR,
     VMALLOC,
@@ -262,7 +263,7 @@ def test_a_failed_allocation_maps_nothing(
     for place in places:
         place.helper.alloc(1)
         before = tables()
-        with pytest.raises(HelperError, match=r"answered ENOSPC$"):
+        with pytest.raises(ProgramError, match=r"answered ENOSPC$"):
             place.helper.alloc(place.area.size, attrs=("no-warn",))
         after = tables()
         assert linear_changes(before, after) == ()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 from taking import MIB, RANGE, Own, ranges_with
 
-from harness.cma.helper import HelperError
+from harness.cma.answers import ProgramError
 from harness.cma.occupy import Occupant, occupied
 from harness.cma.tracing import traced
 from harness.guest.guest import Guest
@@ -62,7 +62,7 @@ def test_an_allocation_that_needs_a_pinned_page_fails_cleanly(
     """EBUSY, told once and by name; nothing is taken, moved back or lost."""
     own.take_ranges()
     before = own.used()
-    with pytest.raises(HelperError) as failed:
+    with pytest.raises(ProgramError) as failed:
         own.helper.alloc(RANGE)
     told = [line for line in kernel_log() if "alloc failed" in line]
     assert failed.value.errno_name == "ENOSPC"
@@ -76,7 +76,7 @@ def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> Non
     """The search goes on behind a busy range (mm/cma.c, `start = bitmap_no + mask + 1`)."""
     own.take_ranges()
     with traced(guest.console, *EVENTS) as trace:
-        with pytest.raises(HelperError):
+        with pytest.raises(ProgramError):
             own.helper.alloc(RANGE, attrs=("no-warn",))
         busy = [event.number("pfn") for event in trace.events("cma_alloc_busy_retry")]
         ends = [event.number("errorno") for event in trace.events("cma_alloc_finish")]

@@ -8,8 +8,9 @@ import pytest
 from placement import outside, overlapping
 
 from harness.cell import Prepared
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, LiveArea, survey
-from harness.cma.helper import DEFAULT_DEVICE, Helper, HelperError
+from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.guest.guest import Guest
 
 KIB = 1 << 10
@@ -73,7 +74,7 @@ def test_exhausting_one_area_leaves_the_other(guest: Guest, sides: tuple[Side, S
     acting, other = sides
     kib = acting.area.size // 8 // KIB
     guest.run(f"while echo {kib} >{acting.device}; do :; done 2>/dev/null")
-    with pytest.raises(HelperError, match=r"answered ENOSPC$"):
+    with pytest.raises(ProgramError, match=r"answered ENOSPC$"):
         acting.helper.write_kib(kib)
     assert outside(acting.helper.list(), acting.area) == []
     other.helper.alloc(1024 * KIB)
@@ -84,7 +85,7 @@ def test_each_device_has_a_queue_of_its_own(private: Side, shared: Side) -> None
     shared.helper.write_kib(4)
     private.helper.write_kib(8)
     private.helper.read_oldest()
-    with pytest.raises(HelperError, match=r"answered EIDRM$"):
+    with pytest.raises(ProgramError, match=r"answered EIDRM$"):
         private.helper.read_oldest()
     assert [buffer.size for buffer in shared.helper.list()] == [4 * KIB]
 

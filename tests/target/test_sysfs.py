@@ -13,8 +13,9 @@ from debugfs import Debugfs, opened
 from state import SYSFS, AreaState, State, read_state
 
 from harness.cell import Prepared
+from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, LiveArea
-from harness.cma.helper import Helper, HelperError
+from harness.cma.helper import Helper
 from harness.guest.guest import Guest
 
 FILES = ("alloc_pages_fail", "alloc_pages_success", "release_pages_success")
@@ -175,7 +176,7 @@ def test_dma_buffers_count_too(helper: Helper, area: LiveArea, state: Callable[[
     helper.free(made.handle)
     assert pages_since(state(), start)[area.name] == (2, 0, 2)
     helper.alloc(1)
-    with pytest.raises(HelperError, match=r"answered ENOSPC$"):
+    with pytest.raises(ProgramError, match=r"answered ENOSPC$"):
         helper.alloc(area.size, attrs=("no-warn",))
     now = state()
     assert pages_since(now, start)[area.name] == (3, area.size // PAGE, 2)

@@ -291,11 +291,11 @@ class Answer:
     [
         (1, "cma-snapshot: /sys/kernel/debug/cma: ENOENT (No such file)", "ENOENT"),
         (0, "", "not a snapshot"),
-        (0, SYSTEM[:50], "not a snapshot"),
+        (0, SYSTEM[:50], "not a SnapshotLine"),
         (0, "[1]", "not a snapshot"),
-        (0, '{"bus": {}}', "not a snapshot"),
-        (0, SYSTEM.replace('"areas": 2', '"areas": "x"'), "not a snapshot"),
-        (0, "\n".join((SYSTEM, NORMAL, HIGH, PRIVATE)), "1 areas where 2 were due"),
+        (0, '{"bus": {}}', "not a SnapshotLine"),
+        (0, SYSTEM.replace('"areas": 2', '"areas": "x"'), "not a SnapshotLine"),
+        (0, "\n".join((SYSTEM, NORMAL, HIGH, PRIVATE)), "not a snapshot: 1 systems, 1 areas"),
     ],
 )
 def test_what_is_no_snapshot_is_an_error(status: int, output: str, told: str):

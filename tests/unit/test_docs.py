@@ -284,9 +284,10 @@ class FakeGuest:
                 "./linux,cma/base_pfn:376832\n./linux,cma/count:16384\n./linux,cma/used:2112\n"
             )
         _program, _d, _device, verb, what, *_ = shlex.split(command)
-        fields = {"dma_address": self.address, "took_ns": 1}
-        fields |= {"handle": int(what)} if verb == "free" else {"handle": 1, "size": int(what)}
-        return Answer(json.dumps(fields) + "\n")
+        if verb == "free":
+            return Answer(json.dumps({"handle": int(what), "took_ns": 1}) + "\n")
+        made = {"handle": 1, "dma_address": self.address, "size": int(what), "took_ns": 1}
+        return Answer(json.dumps(made) + "\n")
 
 
 def python_tests() -> list[Callable[..., None]]:

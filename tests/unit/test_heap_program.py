@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from harness.cma.heap import Answer, Heap, HeapError
+from harness.cma.answers import ProgramError
+from harness.cma.heap import Answer, Heap
 from harness.errors import GuestError, GuestTimeout
 from harness.guest.command import Completed
 
@@ -33,10 +34,10 @@ def test_operations_are_arguments_and_answers_come_in_their_order():
     )
     operations = ("alloc 4096", "map 0 0 8192", "peek 0 0", "cat /it's")
     assert Heap(shell, "linux,cma").run(*operations) == (
-        Answer("alloc", 0),
-        Answer("map", "EINVAL"),
-        Answer("peek", "SIGBUS"),
-        Answer("cat", 5, 'a\nb\\"'),
+        Answer(operation="alloc", value=0),
+        Answer(operation="map", errno="EINVAL"),
+        Answer(operation="peek", signal="SIGBUS"),
+        Answer(operation="cat", value=5, text='a\nb\\"'),
     )
     assert shlex.split(shell.command.replace("\\\n", "")) == [
         "heap-ctl",
@@ -53,9 +54,9 @@ def test_no_line_of_a_long_command_is_long():
 
 
 def test_a_number_is_asked_for_where_there_is_none():
-    assert Answer("alloc", 3).number == 3
+    assert Answer(operation="alloc", value=3).number == 3
     with pytest.raises(GuestError, match="alloc answered ENOMEM"):
-        _ = Answer("alloc", "ENOMEM").number
+        _ = Answer(operation="alloc", errno="ENOMEM").number
 
 
 @pytest.mark.parametrize(
@@ -72,13 +73,15 @@ def test_a_number_is_asked_for_where_there_is_none():
     ],
 )
 def test_what_is_no_answer_is_an_error(output):
-    with pytest.raises(HeapError):
+    with pytest.raises(ProgramError):
         Heap(Shell(output), "h").run("alloc 4096")
 
 
 def test_a_program_that_fails_is_an_error_with_its_words():
-    with pytest.raises(HeapError, match="No such file"):
-        Heap(Shell("heap-ctl: /dev/dma_heap/h: No such file or directory\n", 1), "h").run("size 0")
+    with pytest.raises(ProgramError, match="ENOENT"):
+        Heap(Shell("heap-ctl: /dev/dma_heap/h: ENOENT (No such file or directory)\n", 1), "h").run(
+            "size 0"
+        )
 
 
 def test_errors_of_the_shell_pass():

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from harness.cma.answers import ProgramError
 from harness.cma.helper import (
     Buffer,
-    CheckResult,
     DeviceInfo,
     Helper,
-    HelperError,
     LiveBuffer,
     Step,
 )
@@ -52,7 +51,9 @@ ALLOCATED = '{"handle": 6, "dma_address": 3221225472, "size": 65536, "took_ns": 
 
 def test_alloc_returns_the_buffer():
     device, shell = helper(ALLOCATED)
-    assert device.alloc(65536) == Buffer(6, 0xC0000000, 65536, 9991152)
+    assert device.alloc(65536) == Buffer(
+        handle=6, dma_address=0xC0000000, size=65536, took_ns=9991152
+    )
     assert shell.arguments == ["-d", "/dev/cma_test-private@50000000", "alloc", "65536"]
     assert shell.seen[-1][1] == 7.0
 
@@ -80,8 +81,15 @@ def test_list_keeps_the_order_and_the_attributes():
         '"attrs": ["write-combine", "no-warn"]}\r\n'
     )
     assert device.list() == (
-        LiveBuffer(9, 4096, 5000, 8192, 1, ()),
-        LiveBuffer(4, 8192, 1, 4096, 0, ("write-combine", "no-warn")),
+        LiveBuffer(handle=9, dma_address=4096, size=5000, allocated=8192, mappings=1, attrs=()),
+        LiveBuffer(
+            handle=4,
+            dma_address=8192,
+            size=1,
+            allocated=4096,
+            mappings=0,
+            attrs=("write-combine", "no-warn"),
+        ),
     )
 
 
@@ -99,21 +107,15 @@ def test_fill_returns_the_bytes():
 def test_check_of_equal_bytes():
     device, _shell = helper('{"handle": 4, "bytes": 5000, "bad": 0}\n')
     result = device.check(4, 0)
-    assert result == CheckResult(5000, 0, None)
+    assert (result.size, result.bad, result.first_bad) == (5000, 0, None)
     assert result.good
 
 
 def test_check_of_other_bytes_is_a_result():
     device, _shell = helper('{"handle": 4, "bytes": 5000, "bad": 2, "first_bad": 0}\n', status=3)
     result = device.check(4, 0)
-    assert result == CheckResult(5000, 2, 0)
+    assert (result.size, result.bad, result.first_bad) == (5000, 2, 0)
     assert not result.good
-
-
-def test_the_status_of_check_is_an_error_elsewhere():
-    device, _shell = helper('{"handle": 4, "took_ns": 1}\n', status=3)
-    with pytest.raises(HelperError, match="exit status 3"):
-        device.free(4)
 
 
 @pytest.mark.parametrize(("kib", "sent"), [(1024, "1024"), ("0x400", "0x400"), ("-5", "-5")])
@@ -133,7 +135,7 @@ def test_an_errno_is_told_by_name(errno_name: str):
     device, _shell = helper(
         f'{{"errno": "{errno_name}"}}\r\ncma-ctl: write: {errno_name} (Some text)\r\n', status=1
     )
-    with pytest.raises(HelperError) as caught:
+    with pytest.raises(ProgramError) as caught:
         device.write_kib(1)
     assert caught.value.errno_name == errno_name
     assert caught.value.where.endswith("write -- 1")
@@ -146,7 +148,7 @@ def test_an_errno_between_kernel_messages():
         "cma-ctl: alloc: ENOSPC (No space left on device)\r\n",
         status=1,
     )
-    with pytest.raises(HelperError) as caught:
+    with pytest.raises(ProgramError) as caught:
         device.alloc(1 << 30)
     assert caught.value.errno_name == "ENOSPC"
 
@@ -162,7 +164,7 @@ def test_an_errno_between_kernel_messages():
 )
 def test_another_failure_has_no_errno(status: int, output: str):
     device, _shell = helper(output, status)
-    with pytest.raises(HelperError, match=f"exit status {status}") as caught:
+    with pytest.raises(ProgramError, match=f"exit status {status}") as caught:
         device.read_oldest()
     assert caught.value.errno_name == ""
     assert caught.value.next_step
@@ -181,7 +183,7 @@ def test_another_failure_has_no_errno(status: int, output: str):
 )
 def test_a_reply_that_is_not_understood_is_an_error(output: str):
     device, _shell = helper(output)
-    with pytest.raises(HelperError) as caught:
+    with pytest.raises(ProgramError) as caught:
         device.read_oldest()
     assert caught.value.errno_name == ""
 
@@ -190,13 +192,13 @@ def test_attributes_must_be_strings():
     device, _shell = helper(
         '{"handle": 1, "dma_address": 0, "size": 1, "allocated": 1, "mappings": 0, "attrs": [1]}'
     )
-    with pytest.raises(HelperError, match="attrs"):
+    with pytest.raises(ProgramError, match="attrs"):
         device.list()
 
 
 def test_info():
     device, shell = helper('{"abi": 1, "page_size": 4096, "natural_align": 1048576, "live": 0}\n')
-    assert device.info() == DeviceInfo(1, 4096, 1 << 20, 0)
+    assert device.info() == DeviceInfo(abi=1, page_size=4096, natural_align=1 << 20, live=0)
     assert shell.arguments[2:] == ["version"]
 
 
@@ -208,9 +210,9 @@ def test_a_script_goes_in_as_lines_and_each_step_comes_back():
         '{"line": 3, "used": 64, "set": [[0, 64]]}\n'
     )
     before, made, refused, after = device.script(["alloc 0x2000", "read"], "linux,cma")
-    assert before == Step(0, None, None, "", 64, ((0, 64),))
-    assert made == Step(1, 3, 4096, "", 66, ((0, 64), (70, 2)))
-    assert refused == Step(2, None, None, "EIDRM", 64, ((0, 64),))
+    assert before == Step(line=0, used=64, set=((0, 64),))
+    assert made == Step(line=1, handle=3, dma_address=4096, used=66, set=((0, 64), (70, 2)))
+    assert refused == Step(line=2, errno="EIDRM", used=64, set=((0, 64),))
     assert after.line == 3
     assert " ".join(shell.arguments[2:]) == ("script linux,cma <<end alloc 0x2000 read end")
 
@@ -225,7 +227,7 @@ def test_a_script_goes_in_as_lines_and_each_step_comes_back():
 )
 def test_a_script_that_is_cut_short_or_odd_is_an_error(output: str):
     device, _shell = helper(output)
-    with pytest.raises(HelperError):
+    with pytest.raises(ProgramError):
         device.script([], "linux,cma")
 
 
