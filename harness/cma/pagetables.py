@@ -3,7 +3,7 @@
 arch/arm/mm/dump.c prints a line for each range of equal attributes, in the order of its virtual
 addresses. It names no physical address: where physical memory shows in the linear map follows from
 `LinearMap`, and a mapping elsewhere is found by comparing a dump before with a dump after. The
-file is there with CONFIG_ARM_PTDUMP_DEBUGFS. All that is below `read` is pure.
+file is there with CONFIG_ARM_PTDUMP_DEBUGFS. All but `read` is pure.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.cma.areas import PAGE
+from harness.cma.counters import Snapshot
 from harness.cma.shell import Shell
 from harness.errors import GuestError
 
@@ -27,10 +28,6 @@ _UNITS = {unit: 1 << 10 * power for power, unit in enumerate("KMGTPE", 1)}
 _REGION = re.compile(r"---\[ (.+) \]---$")
 _LINE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+) +(\d+)([KMGTPE]) (PTE|PMD|PGD)((?: +\S+)*)\s*$")
 _DOMAINS = ("KERNEL", "USER", "IO", "VECTORS", "unknown")
-_PLACES = "grep -H 'System RAM' /proc/iomem; cat /proc/zoneinfo"
-_RAM = re.compile(r"^/proc/iomem:([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.M)
-_HIGH_ZONE = re.compile(r"^Node +\d+, zone +HighMem$(.*?)(?=^Node|\Z)", re.M | re.S)
-_START = re.compile(r"^ +start_pfn: +(\d+)$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +91,27 @@ class PageTables:
             if one.start < end and start < one.end
         )
 
+    def by_pages(self) -> PageTables:
+        """Return what is mapped by page tables, not by sections: there single pages can change."""
+        return PageTables(tuple(one for one in self.mappings if one.attributes.level == "PTE"))
+
+    def stretches(self) -> tuple[range, ...]:
+        """Return the addresses that are mapped; ranges that touch are one."""
+        found: list[range] = []
+        for one in self.mappings:
+            if found and found[-1].stop == one.start:
+                found[-1] = range(found[-1].start, one.end)
+            else:
+                found.append(range(one.start, one.end))
+        return tuple(found)
+
     def uncached(self) -> PageTables:
         """Return the pages that the CPU may not cache: devices, and live coherent buffers.
 
         What is cached changes with every process: kernel stacks come from vmalloc.
         """
-        return PageTables(
-            tuple(
-                one
-                for one in self.mappings
-                if one.attributes.level == "PTE" and not one.attributes.cached
-            )
-        )
+        pages = self.by_pages().mappings
+        return PageTables(tuple(one for one in pages if not one.attributes.cached))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +216,12 @@ def _at(tables: PageTables, address: int) -> Attributes | None:
     return next((one.attributes for one in tables.mappings if one.start <= address < one.end), None)
 
 
-def linear_map(shell: Shell, page_offset: int, timeout: float = 30) -> LinearMap:
-    """Ask the guest where its low memory lies; `page_offset` is its CONFIG_PAGE_OFFSET."""
-    return parse_places(shell.run(_PLACES, timeout).output, page_offset)
+def linear_map(snapshot: Snapshot, page_offset: int) -> LinearMap:
+    """Return where low memory lies; `page_offset` is the kernel's CONFIG_PAGE_OFFSET.
 
-
-def parse_places(text: str, page_offset: int) -> LinearMap:
-    """Return the linear map that /proc/iomem and /proc/zoneinfo tell of.
-
-    Low memory goes from the first RAM on to zone HighMem, or to the end of RAM without that zone.
+    It goes from the first zone on to zone HighMem, or to the end of all zones without that one.
     """
-    ram = [(int(start, 16), int(end, 16) + 1) for start, end in _RAM.findall(text)]
-    if not ram:
-        raise GuestError("no System RAM is told of", where="/proc/iomem")
-    zone = _HIGH_ZONE.search(text)
-    start = _START.search(zone[1]) if zone else None  # an empty zone has none
-    return LinearMap(ram[0][0], int(start[1]) * PAGE if start else ram[-1][1], page_offset)
+    zones = snapshot.zones
+    high = [zone.start_pfn for zone in zones if zone.name == "HighMem"]
+    end = min(high, default=max(zone.start_pfn + zone.spanned for zone in zones))
+    return LinearMap(min(zone.start_pfn for zone in zones) * PAGE, end * PAGE, page_offset)

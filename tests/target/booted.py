@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import libfdt
 
 from harness.boots import Edit
+from harness.cma import counters, pagetables
 from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, SURVEY, LiveArea, Survey, parse_survey
+from harness.cma.audit import audit
+from harness.cma.counters import PROGRAM, Snapshot, Zone
 from harness.cma.helper import DEFAULT_DEVICE, Helper
+from harness.cma.pagetables import PATH, LinearMap, PageTables, linear_map
 from harness.config import Area, Layout
 from harness.guest.guest import Guest
 
@@ -35,11 +39,9 @@ for area in *; do
 done"""
 _SECTIONS = {
     "survey": SURVEY,
-    "meminfo": "grep MemTotal /proc/meminfo",
-    "zones": "cat /proc/zoneinfo",
-    "blocks": "cat /proc/pagetypeinfo",
+    "snapshot": PROGRAM,
     "config": "zcat /proc/config.gz | grep -e ^CONFIG_CMA -e ^CONFIG_PAGE_OFFSET",
-    "map": "sed '1,/Kernel Mapping/d; /^---/,$d' /sys/kernel/debug/kernel_page_tables",
+    "map": f"sed '1,/{pagetables.LINEAR}/d; /^---/,$d' {PATH}",
     "fill": _FILL,
     "devices": f"insmod /lib/cma/cma_test.ko && ls -d {DEFAULT_DEVICE}*",
 }
@@ -65,22 +67,6 @@ BARE = Scenario("bare", "cma=0 coherent_pool=1M")
 
 
 @dataclass(frozen=True, slots=True)
-class Zone:
-    """A zone of /proc/zoneinfo that has memory; all but its name in pages."""
-
-    name: str
-    start: int
-    spanned: int
-    managed: int
-    cma: int
-    free_cma: int
-
-    def holds(self, area: LiveArea) -> bool:
-        """Whether all of the area lies in the zone."""
-        return self.start * PAGE <= area.base and area.end <= (self.start + self.spanned) * PAGE
-
-
-@dataclass(frozen=True, slots=True)
 class Fill:
     """Pages in use when all of an area was allocated, and when that was freed again."""
 
@@ -93,22 +79,17 @@ class Facts:
     """What a boot made of its areas.
 
     `console` is the path of its console log. `log` are the kernel's messages, without their
-    times. `total` is MemTotal in bytes. `cma_blocks` counts the pageblocks of MIGRATE_CMA by zone,
-    `block` is the bytes of one. `linear` are the virtual addresses of the kernel's linear map,
-    `pages` those of them that are mapped by pages, not by sections. `buffers` has the address of
-    `BUFFER` bytes for each helper device, or the name of its errno.
+    times. `survey` has the areas that were not activated too. `tables` are the page tables of the
+    kernel's linear map. `buffers` has the address of `BUFFER` bytes for each helper device, or the
+    name of its errno.
     """
 
     console: str
     log: tuple[str, ...]
     survey: Survey
-    total: int
-    zones: tuple[Zone, ...]
-    cma_blocks: Mapping[str, int]
-    block: int
+    snapshot: Snapshot
     config: Mapping[str, str]
-    linear: tuple[range, ...]
-    pages: tuple[range, ...]
+    tables: PageTables
     fills: Mapping[str, Fill]
     buffers: Mapping[str, int | str]
 
@@ -118,23 +99,36 @@ class Facts:
         (area,) = self.survey.areas
         return area
 
-    def mapped_by_pages(self, area: LiveArea) -> bool:
-        """Whether all of an area in low memory is mapped so that single pages can change."""
-        first, last = self._virtual(area.base), self._virtual(area.end) - 1
-        return any(first in each and last in each for each in self.pages)
+    @property
+    def total(self) -> int:
+        """MemTotal, in bytes."""
+        return self.snapshot.system.mem_total * KIB
+
+    @property
+    def block(self) -> int:
+        """The bytes of a pageblock."""
+        return self.snapshot.system.block_pages * PAGE
+
+    @property
+    def linear(self) -> LinearMap:
+        """Where low memory lies."""
+        return linear_map(self.snapshot, int(self.config["CONFIG_PAGE_OFFSET"], 0))
 
     def low_end(self) -> int:
-        """The first address behind low memory: where ZONE_HIGHMEM begins, else all zones end."""
-        high = [zone.start for zone in self.zones if zone.name == "HighMem"]
-        return min(high, default=max(zone.start + zone.spanned for zone in self.zones)) * PAGE
+        """The first address behind low memory."""
+        return self.linear.end
+
+    def mapped_by_pages(self, area: LiveArea) -> bool:
+        """Whether all of an area in low memory is mapped so that single pages can change."""
+        return self._has(self.tables.by_pages(), area.base, area.end)
 
     def low_is_mapped(self) -> bool:
         """Whether the linear map has all of low memory, without a hole."""
-        first, last = self._virtual(self.zones[0].start * PAGE), self._virtual(self.low_end()) - 1
-        return any(first in each and last in each for each in self.linear)
+        return self._has(self.tables, self.linear.base, self.linear.end)
 
-    def _virtual(self, address: int) -> int:
-        return address - self.zones[0].start * PAGE + int(self.config["CONFIG_PAGE_OFFSET"], 0)
+    def _has(self, tables: PageTables, start: int, end: int) -> bool:
+        first, last = self.linear.virtual(start), self.linear.virtual(end) - 1
+        return any(first in each and last in each for each in tables.stretches())
 
     def said(self, prefix: str) -> list[str]:
         """Return the messages that begin so, without what they begin with."""
@@ -152,13 +146,9 @@ def read(guest: Guest, console: str) -> Facts:
         console=console,
         log=messages(boot),
         survey=parse_survey(section["survey"]),
-        total=int(section["meminfo"].split()[1]) * KIB,
-        zones=tuple(zones(section["zones"])),
-        cma_blocks=cma_blocks(section["blocks"]),
-        block=block_size(section["blocks"]),
+        snapshot=counters.parse(section["snapshot"]),
         config=dict(re.findall(r"^(CONFIG_\w+)=(.*)$", section["config"], re.M)),
-        linear=tuple(mapped(section["map"])),
-        pages=tuple(mapped(by_pages(section["map"]))),
+        tables=pagetables.parse(section["map"]),
         fills=fills(section["fill"]),
         buffers={device: _buffer(guest, device) for device in devices},
     )
@@ -191,54 +181,6 @@ def ram(blob: bytes) -> range:
     return range(start, start + int.from_bytes(region[split : split + 4 * cells[1]], "big"))
 
 
-def zones(text: str) -> Iterator[Zone]:
-    """Yield the zones of /proc/zoneinfo that have memory."""
-    for name, body in re.findall(r"^Node \d+, zone +(\w+)\n(.*?)(?=^Node |\Z)", text, re.M | re.S):
-        value = {key: int(number) for key, number in re.findall(r"^ +(\w+):? +(\d+)$", body, re.M)}
-        if value["spanned"]:
-            yield Zone(
-                name,
-                value["start_pfn"],
-                value["spanned"],
-                value["managed"],
-                value["cma"],
-                value["nr_free_cma"],
-            )
-
-
-def block_size(text: str) -> int:
-    """Return the bytes of a pageblock, from /proc/pagetypeinfo."""
-    (pages,) = re.findall(r"^Pages per block: +(\d+)$", text, re.M)
-    return int(pages) * PAGE
-
-
-def cma_blocks(text: str) -> dict[str, int]:
-    """Return the pageblocks of MIGRATE_CMA by zone, from /proc/pagetypeinfo."""
-    _, _, table = text.partition("Number of blocks type")
-    head, *rows = table.splitlines()
-    column = head.split().index("CMA")
-    found = (re.match(r"Node +\d+, zone +(\w+) (.*)", row) for row in rows)
-    return {row[1]: int(row[2].split()[column]) for row in found if row}
-
-
-def mapped(text: str) -> Iterator[range]:
-    """Yield the stretches that lines of ARM's page-table dump show; those that touch are one."""
-    start = end = 0
-    for first, last in re.findall(r"^0x([0-9a-f]+)-0x([0-9a-f]+) ", text, re.M):
-        if int(first, 16) != end:
-            if end:
-                yield range(start, end)
-            start = int(first, 16)
-        end = int(last, 16)
-    if end:
-        yield range(start, end)
-
-
-def by_pages(text: str) -> str:
-    """Return the dump's lines of page tables, not of sections."""
-    return "".join(line for line in text.splitlines(keepends=True) if " PTE " in line)
-
-
 def fills(text: str) -> dict[str, Fill]:
     """Return what `_FILL` printed."""
     return {
@@ -248,26 +190,22 @@ def fills(text: str) -> dict[str, Fill]:
 
 
 def disagreements(facts: Facts) -> list[str]:
-    """Return where the kernel's accounts of its areas differ; CmaTotal, zones, pageblocks."""
-    areas = [area for area in facts.survey.areas if area.size]
-    told = facts.survey.meminfo["CmaTotal"]
-    counted = sum(area.size for area in areas)
-    wrong = [f"CmaTotal is {told}, the areas have {counted}"] if told != counted else []
-    for zone in facts.zones:
-        inside = [area for area in areas if zone.holds(area)]
-        pages = sum(area.size for area in inside) // PAGE
-        idle = pages - sum(area.used for area in inside)
-        blocks = facts.cma_blocks.get(zone.name, 0)
-        if zone.cma != pages:
-            wrong.append(f"{zone.name} has {zone.cma} pages of CMA, its areas {pages}")
-        if blocks * facts.block != pages * PAGE:
-            wrong.append(f"{zone.name} has {blocks} pageblocks of CMA, its areas {pages} pages")
-        if zone.free_cma > idle:
-            wrong.append(f"{zone.name} has {zone.free_cma} free pages of CMA, of {idle} not in use")
+    """Return where the kernel's accounts of its areas differ: the audit's, and a boot's own."""
+    wrong = list(audit(None, facts.snapshot))
     if not facts.low_is_mapped():
         wrong.append("the linear map of low memory has a hole")
-    homeless = [area.name for area in areas if not any(zone.holds(area) for zone in facts.zones)]
-    managed = sum(zone.managed for zone in facts.zones) * PAGE
+    managed = sum(zone.managed for zone in facts.snapshot.zones) * PAGE
     if managed != facts.total:
         wrong.append(f"MemTotal is {facts.total}, the zones manage {managed}")
+    homeless = [
+        area.name
+        for area in facts.survey.areas
+        if area.size and not any(_holds(zone, area) for zone in facts.snapshot.zones)
+    ]
     return wrong + [f"{name} lies in no one zone" for name in homeless]
+
+
+def _holds(zone: Zone, area: LiveArea) -> bool:
+    """Whether all of the area lies in the zone."""
+    start, end = zone.start_pfn * PAGE, (zone.start_pfn + zone.spanned) * PAGE
+    return start <= area.base and area.end <= end

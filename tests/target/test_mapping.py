@@ -22,6 +22,7 @@ from state import AreaState, read_state
 from harness.cell import Prepared
 from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, LiveArea, survey
+from harness.cma.counters import take
 from harness.cma.helper import DEFAULT_DEVICE, Buffer, Helper
 from harness.cma.pagetables import (
     LINEAR,
@@ -69,7 +70,7 @@ def linear(guest: Guest, cell: Prepared) -> LinearMap:
     """Where low memory lies."""
     offset = re.search(r"^CONFIG_PAGE_OFFSET=(\w+)$", cell.kernel.dotconfig.read_text(), re.M)
     assert offset
-    return linear_map(guest.console, int(offset[1], 0))
+    return linear_map(take(guest.console), int(offset[1], 0))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cma.areas import PAGE
+from harness.cma.counters import parse as snapshot
 from harness.cma.pagetables import (
     LINEAR,
     VMALLOC,
@@ -19,8 +20,8 @@ from harness.cma.pagetables import (
     Mapping,
     PageTables,
     changes,
+    linear_map,
     parse,
-    parse_places,
     read,
 )
 from harness.config import MIB
@@ -31,17 +32,16 @@ DUMP = Path(__file__).resolve().parent.parent / "data" / "pagetables" / "contrac
 DATA = Attributes("PTE", "KERNEL", False, True, False, True, "MEM/CACHED/WBWA")
 COHERENT = Attributes("PTE", "KERNEL", False, True, False, True, WRITE_COMBINE)
 SECTION = Attributes("PGD", "KERNEL", False, True, False, True, "")
-ZONES = """Node 0, zone   Normal
-  pages free     88210
-        present  94208
-  start_pfn:           262144
-Node 0, zone  HighMem
-  pages free     36000
-        present  {present}
-{start}Node 0, zone  Movable
-        present  0
-"""
-RAM = "/proc/iomem:40000000-5fffffff : System RAM\n"
+SYSTEM = (
+    '{"system": {"settled": true, "readings": 1, "page_size": 4096, "block_pages": 1024, '
+    '"MemTotal": 511724, "MemFree": 40000, "CmaTotal": 0, "CmaFree": 0, "nr_free_pages": 10000, '
+    '"nr_free_cma": 0, "zones": 2, "areas": 0}}'
+)
+ZONE = (
+    '{"zone": {"node": 0, "name": "%s", "start_pfn": %d, "per_cpu": 0, "cpus": 2, "user": 0, '
+    '"nr_free_pages": 5000, "nr_free_cma": 0, "spanned": %d, "present": 4096, "managed": 4096, '
+    '"blocks": {}}}'
+)
 
 
 def tables(*ranges: tuple[int, int, Attributes]) -> PageTables:
@@ -156,8 +156,8 @@ def test_changes_are_the_pages_that_differ(old, new):
 
 
 def test_low_memory_ends_where_high_memory_begins():
-    text = RAM + ZONES.format(present=36864, start="  start_pfn:           356352\n")
-    linear = parse_places(text, 0xC0000000)
+    zones = ZONE % ("Normal", 262144, 94208), ZONE % ("HighMem", 356352, 36864)
+    linear = linear_map(snapshot("\n".join((SYSTEM, *zones))), 0xC0000000)
     assert linear == LinearMap(0x40000000, 0x57000000, 0xC0000000)
     assert linear.virtual(0x50400000) == 0xD0400000
     assert linear.has(0x50400000, 0x52400000)
@@ -165,13 +165,16 @@ def test_low_memory_ends_where_high_memory_begins():
 
 
 def test_without_high_memory_all_ram_is_low():
-    linear = parse_places(RAM + ZONES.format(present=0, start=""), 0xC0000000)
+    zones = ZONE % ("Normal", 262144, 65536), ZONE % ("Movable", 327680, 65536)
+    linear = linear_map(snapshot("\n".join((SYSTEM, *zones))), 0xC0000000)
     assert linear.end == 0x60000000
 
 
-def test_without_ram_there_is_nothing_to_say():
-    with pytest.raises(GuestError, match="System RAM"):
-        parse_places("", 0xC0000000)
+def test_stretches_that_touch_are_one():
+    found = tables((0, 1, SECTION), (1, 4, DATA), (4, 5, COHERENT), (6, 9, SECTION))
+    assert found.stretches() == (range(5 * PAGE), range(6 * PAGE, 9 * PAGE))
+    assert found.by_pages().stretches() == (range(PAGE, 5 * PAGE),)
+    assert tables().stretches() == ()
 
 
 def test_a_kernel_without_the_file():
