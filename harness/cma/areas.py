@@ -10,15 +10,17 @@ from harness.cma.shell import Shell
 from harness.errors import GuestError
 
 PAGE = 4096
+DEBUGFS = "/sys/kernel/debug/cma"
+SYSFS = "/sys/kernel/mm/cma"
 # One command for all of it: the paths differ by version (cma/cma-NAME before 6.1, cma/NAME since,
 # ranges/N/ below it from 6.15), so files are found, not named. `grep -H` prints "path:value".
 SURVEY = (
-    "cd /sys/kernel/debug/cma 2>/dev/null && find . -type f "
+    f"cd {DEBUGFS} 2>/dev/null && find . -type f "
     r"\( -name base_pfn -o -name count -o -name used -o -name maxchunk \) -exec grep -H . {} +; "
     "grep -H ^Cma /proc/meminfo"
 )
 _FILE = re.compile(
-    r"^\./(?:cma-)?([^/\n]+)/(?:ranges/0/)?(base_pfn|count|used|maxchunk):(\d+)$", re.M
+    rf"^(?:\.|{DEBUGFS}|{SYSFS})/(?:cma-)?([^/\n]+)/(?:ranges/0/)?([a-z_]+):([\d ]+)$", re.M
 )
 _MEMINFO = re.compile(r"^/proc/meminfo:(Cma\w+): +(\d+) kB$", re.M)
 
@@ -64,15 +66,23 @@ def parse_survey(text: str) -> Survey:
 
     Raises `GuestError` when an area lacks a file: then debugfs is not what we think it is.
     """
-    found: dict[str, dict[str, int]] = {}
-    for name, field, value in _FILE.findall(text):
-        found.setdefault(name, {})[field] = int(value)
     areas = []
-    for name, fields in found.items():
+    for name, fields in parse_files(text).items():
         lacking = {"base_pfn", "count", "used"} - fields.keys()
         if lacking:
             raise GuestError(f"area {name!r} has no {', '.join(sorted(lacking))}", where="debugfs")
-        base, count = fields["base_pfn"] * PAGE, fields["count"] * PAGE
-        areas.append(LiveArea(name, base, count, fields["used"]))
+        base, count, used = (int(fields[field]) for field in ("base_pfn", "count", "used"))
+        areas.append(LiveArea(name, base * PAGE, count * PAGE, used))
     meminfo = {name: int(value) << 10 for name, value in _MEMINFO.findall(text)}
     return Survey(tuple(sorted(areas, key=lambda area: area.base)), meminfo)
+
+
+def parse_files(text: str) -> dict[str, dict[str, str]]:
+    """Return what areas' files in debugfs and sysfs hold, by area and file.
+
+    `text` are the lines `path:value` that `grep -H` prints; what is no number is left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, field, value in _FILE.findall(text):
+        found.setdefault(name, {})[field] = value
+    return found

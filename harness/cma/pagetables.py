@@ -9,7 +9,7 @@ file is there with CONFIG_ARM_PTDUMP_DEBUGFS. All but `read` is pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -97,13 +97,7 @@ class PageTables:
 
     def stretches(self) -> tuple[range, ...]:
         """Return the addresses that are mapped; ranges that touch are one."""
-        found: list[range] = []
-        for one in self.mappings:
-            if found and found[-1].stop == one.start:
-                found[-1] = range(found[-1].start, one.end)
-            else:
-                found.append(range(one.start, one.end))
-        return tuple(found)
+        return joined(range(one.start, one.end) for one in self.mappings)
 
     def uncached(self) -> PageTables:
         """Return the pages that the CPU may not cache: devices, and live coherent buffers.
@@ -112,6 +106,17 @@ class PageTables:
         """
         pages = self.by_pages().mappings
         return PageTables(tuple(one for one in pages if not one.attributes.cached))
+
+
+def joined(ranges: Iterable[range]) -> tuple[range, ...]:
+    """Return ranges, which are in the order of their addresses, with those that touch as one."""
+    found: list[range] = []
+    for one in ranges:
+        if found and found[-1].stop == one.start:
+            found[-1] = range(found[-1].start, one.stop)
+        else:
+            found.append(one)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from state import DEBUGFS, AreaState, parse_areas, reading
+from state import AreaState, parse_areas, reading
 
+from harness.cma.areas import DEBUGFS
 from harness.guest.guest import Guest
 
 END = "---"

@@ -1,4 +1,4 @@
-"""What the kernel tells of every area in debugfs, sysfs and /proc/vmstat, at one moment. Pure.
+"""What the kernel tells of every area in debugfs, sysfs and /proc/vmstat, at one moment.
 
 One command reads all of it, so that numbers can be compared with each other.
 """
@@ -12,15 +12,12 @@ from itertools import groupby
 
 import pytest
 
-from harness.cma.areas import PAGE
+from harness.cma.areas import DEBUGFS, PAGE, SYSFS, parse_files
 from harness.cma.shell import Shell
 
-DEBUGFS = "/sys/kernel/debug/cma"
-SYSFS = "/sys/kernel/mm/cma"
 READ = f"grep -rs . {DEBUGFS} {SYSFS}; grep ^cma_alloc /proc/vmstat"
 WORD = 32
 
-_FILE = re.compile(r"^/sys/kernel/(?:debug|mm)/cma/([^/\n]+)/([a-z_]+):([\d ]+)$", re.M)
 _VMSTAT = re.compile(r"^(cma_alloc_\w+) (\d+)$", re.M)
 
 
@@ -116,10 +113,7 @@ def reading(name: str) -> str:
 
 def parse_areas(text: str) -> dict[str, AreaState]:
     """Return the areas of which grep printed `path:value` lines."""
-    found: dict[str, dict[str, str]] = {}
-    for name, field, value in _FILE.findall(text):
-        found.setdefault(name, {})[field] = value
-    return {name: _area(name, fields) for name, fields in found.items()}
+    return {name: _area(name, fields) for name, fields in parse_files(text).items()}
 
 
 def _area(name: str, fields: Mapping[str, str]) -> AreaState:

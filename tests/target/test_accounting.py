@@ -17,14 +17,13 @@ import pytest
 from harness import config
 from harness.cell import Prepared
 from harness.cma.answers import ProgramError
-from harness.cma.areas import PAGE
+from harness.cma.areas import DEBUGFS, PAGE
 from harness.cma.audit import audit
 from harness.cma.counters import Area, Run, Snapshot, take
 from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.cma.tracing import Event, Trace, traced
 from harness.guest.guest import Guest
 
-DEBUGFS = "/sys/kernel/debug/cma"
 KPF_RESERVED = 1 << 32  # include/linux/kernel-page-flags.h, 6.12
 NO_ROOM = -12
 SECONDS = 30.0

@@ -11,10 +11,10 @@ from collections.abc import Callable, Generator
 
 import pytest
 from debugfs import Debugfs, Step, opened
-from state import DEBUGFS, WORD, AreaState, Run, State, read_state
+from state import WORD, AreaState, Run, State, read_state
 
 from harness.cell import Prepared
-from harness.cma.areas import PAGE
+from harness.cma.areas import DEBUGFS, PAGE
 from harness.guest.guest import Guest
 
 MODES = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.cma.areas import survey
+from harness.cma.counters import take
 from harness.cma.helper import Helper
 from harness.errors import GuestTimeout, KernelFaulted
 from harness.faults import FaultKind, extract
@@ -115,38 +115,26 @@ def test_the_boot_has_no_fault(guest: Guest) -> None:
 
 
 def test_the_areas_are_meminfo_s_total(guest: Guest) -> None:
-    seen = survey(guest.console)
-    (total,) = re.findall(r"^CmaTotal: +(\d+) kB$", guest.run("cat /proc/meminfo").output, re.M)
-    assert sum(area.size for area in seen.areas) == int(total) * KIB == seen.meminfo["CmaTotal"]
+    seen, system = survey(guest.console), take(guest.console).system
+    total = sum(area.size for area in seen.areas)
+    assert total == seen.meminfo["CmaTotal"] == system.cma_total * KIB
     assert 0 < seen.meminfo["CmaFree"] <= seen.meminfo["CmaTotal"]
-
-
-def counter(text: str, name: str, file: str) -> int:
-    """A counter of /sys/kernel/mm/cma/NAME/ as `grep -H` prints it."""
-    (value,) = re.findall(rf"^{re.escape(name)}/{file}:(\d+)$", text, re.M)
-    return int(value)
 
 
 def test_used_is_what_sysfs_counts_and_the_bitmap_holds(guest: Guest, helper: Helper) -> None:
     for kib in (4, 100, 12):
         helper.write_kib(kib)
     helper.read_oldest()
-    text = guest.run("cd /sys/kernel/mm/cma && grep -H . */*_success").output
-    if "release_pages_success" not in text:
+    seen, snapshot = survey(guest.console), take(guest.console)
+    if any(area.release_pages_success is None for area in snapshot.areas):
         pytest.skip("this kernel has no release_pages_success (before 6.9)")
-    for area in survey(guest.console).areas:
-        success = counter(text, area.name, "alloc_pages_success")
-        assert area.used == success - counter(text, area.name, "release_pages_success")
-        assert area.used == bits_set(guest, area.name)
-    assert {line.partition("/")[0] for line in text.splitlines()} == {
-        area.name for area in survey(guest.console).areas
-    }
-
-
-def bits_set(guest: Guest, name: str) -> int:
-    """How many bits the area's bitmap has set; debugfs prints it in 32-bit words."""
-    words = guest.run(f"cat $(find /sys/kernel/debug/cma/*'{name}' -name bitmap)").checked("bitmap")
-    return sum(int(word).bit_count() for word in words.split())
+    assert [(area.name, area.used) for area in seen.areas] == [
+        (area.name, sum(length for _first, length in area.set)) for area in snapshot.areas
+    ]
+    for area in snapshot.areas:
+        assert area.alloc_pages_success is not None
+        assert area.release_pages_success is not None
+        assert area.used == area.alloc_pages_success - area.release_pages_success
 
 
 def test_survey_follows_each_page(guest: Guest, helper: Helper, used: Callable[[], int]) -> None:

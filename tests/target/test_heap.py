@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
-from state import DEBUGFS, SYSFS, AreaState, Run, parse_areas, read_state
+from state import AreaState, Run, parse_areas, read_state
 
 from harness.cell import Prepared
-from harness.cma.areas import PAGE
+from harness.cma.areas import DEBUGFS, PAGE, SYSFS
 from harness.cma.heap import DEVICES, Answer, Heap
 from harness.cma.pagetables import PATH, PageTables, changes, parse
 from harness.config import MIB

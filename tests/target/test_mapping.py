@@ -33,6 +33,7 @@ from harness.cma.pagetables import (
     LinearMap,
     PageTables,
     changes,
+    joined,
     linear_map,
     read,
 )
@@ -156,13 +157,8 @@ def test_low_memory_is_mapped_without_a_hole(
 ) -> None:
     """All of it, and nothing behind it: with dma_contiguous_remap()'s new mapping dropped, the
     area whose sections it cleared is missing here."""
-    mapped = tables().region(LINEAR).mappings
-    ends = [one.start for one in mapped[1:]]
-    assert ends == [one.end for one in mapped[:-1]]
-    assert (mapped[0].start, mapped[-1].end) == (
-        linear.virtual(linear.base),
-        linear.virtual(linear.end),
-    )
+    whole = range(linear.virtual(linear.base), linear.virtual(linear.end))
+    assert tables().region(LINEAR).stretches() == (whole,)
 
 
 def test_areas_of_low_memory_and_nothing_else_are_mapped_by_pages(
@@ -172,21 +168,8 @@ def test_areas_of_low_memory_and_nothing_else_are_mapped_by_pages(
     low = [area for area in areas if linear.has(area.base, area.end)]
     if not low:
         pytest.skip("the layout has no area in low memory")
-    pages = [one for one in tables().region(LINEAR).mappings if one.attributes.level == "PTE"]
-    covered: list[tuple[int, int]] = []
-    for one in pages:
-        if covered and covered[-1][1] == one.start:
-            covered[-1] = (covered[-1][0], one.end)
-        else:
-            covered.append((one.start, one.end))
-    wanted: list[tuple[int, int]] = []
-    for area in low:
-        start, end = linear.virtual(area.base), linear.virtual(area.end)
-        if wanted and wanted[-1][1] == start:
-            wanted[-1] = (wanted[-1][0], end)
-        else:
-            wanted.append((start, end))
-    assert covered == wanted
+    wanted = (range(linear.virtual(area.base), linear.virtual(area.end)) for area in low)
+    assert tables().region(LINEAR).by_pages().stretches() == joined(wanted)
 
 
 def test_free_pages_of_an_area_are_cached_data_and_used_ones_are_not(

@@ -10,11 +10,11 @@ from collections.abc import Callable, Generator, Mapping
 
 import pytest
 from debugfs import Debugfs, opened
-from state import SYSFS, AreaState, State, read_state
+from state import AreaState, State, read_state
 
 from harness.cell import Prepared
 from harness.cma.answers import ProgramError
-from harness.cma.areas import PAGE, LiveArea
+from harness.cma.areas import PAGE, SYSFS, LiveArea
 from harness.cma.helper import Helper
 from harness.guest.guest import Guest
 
