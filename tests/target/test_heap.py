@@ -9,15 +9,15 @@ the layout: its default area is in low or in high memory. Each case is one proce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
-from state import AreaState, Run, parse_areas, read_state
+from rig import Rig, rig_of
+from state import AreaState, Run, read_state
 
 from harness.cell import Prepared
-from harness.cma.areas import DEBUGFS, PAGE, SYSFS
-from harness.cma.heap import DEVICES, Answer, Heap
+from harness.cma.areas import DEBUGFS, PAGE
+from harness.cma.heap import DEVICES, Answer
 from harness.cma.pagetables import PATH, PageTables, changes, parse
 from harness.config import MIB
 from harness.guest.guest import Guest
@@ -27,55 +27,6 @@ DIRT = 0xA5
 KILLS = 5
 FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
 COUNTERS = ("alloc_pages_success", "alloc_pages_fail", "release_pages_success")
-
-
-@dataclass(frozen=True, slots=True)
-class Rig:
-    """The heap, its area as the case found it, and the largest alignment CMA gives, in pages."""
-
-    heap: Heap
-    before: AreaState
-    natural: int
-
-    @property
-    def name(self) -> str:
-        return self.before.name
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """The operations that read the area; `areas` understands their answers."""
-        return (
-            *(f"cat {DEBUGFS}/{self.name}/{file}" for file in FILES),
-            *(f"cat {SYSFS}/{self.name}/{file}" for file in COUNTERS),
-        )
-
-    def run(self, *operations: str | None) -> tuple[list[int | str], list[AreaState]]:
-        """Do the operations; None reads the area. Return the outcomes, and the areas read."""
-        each = [(one,) if one is not None else self.state for one in operations]
-        answers = list(self.heap.run(*(word for group in each for word in group)))
-        outcomes: list[int | str] = []
-        areas = []
-        for group in each:
-            mine, answers = answers[: len(group)], answers[len(group) :]
-            if group == self.state:
-                areas.append(self._area(mine))
-            else:
-                outcomes.append(mine[0].outcome)
-        return outcomes, areas
-
-    def _area(self, answers: Sequence[Answer]) -> AreaState:
-        paths = [operation.removeprefix("cat ") for operation in self.state]
-        text = "".join(f"{path}:{one.text}" for path, one in zip(paths, answers, strict=True))
-        return parse_areas(text)[self.name]
-
-    def aligned_fit(self, pages: int) -> Run:
-        """Where a buffer has to go: the first place that is aligned to the physical address."""
-        align = min(1 << (pages - 1).bit_length(), self.natural)
-        for run in self.before.runs("0"):
-            first = -(-(self.before.base_pfn + run.first) // align) * align - self.before.base_pfn
-            if first + pages <= run.end:
-                return Run(first, pages)
-        raise AssertionError(f"no room for {pages} pages")
 
 
 @pytest.fixture
@@ -91,8 +42,7 @@ def rig(guest: Guest, cell: Prepared) -> Rig:
         pytest.skip("the default area's heap has another name: default_cma_region since 6.17")
     order = re.search(r"^CONFIG_CMA_ALIGNMENT=(\d+)$", config, re.M)
     assert order
-    before = read_state(guest.console).areas[name]
-    return Rig(Heap(guest.console, name), before, 1 << int(order[1]))
+    return rig_of(guest.console, name, 1 << int(order[1]))
 
 
 @pytest.fixture
