@@ -33,6 +33,8 @@ FIXED = Scenario("fixed", "cma=16M@0x4c000000 coherent_pool=512K")
 RANGE = Scenario("range", "cma=21M@0x48800000-0x50000000")
 HIGH = Scenario("high", "cma=16M@0x5c000000 vmalloc=640M")
 HIGHMEM = Scenario("vmalloc", "vmalloc=640M")
+# More than the 144 MiB of high memory.
+LARGE = Scenario("larger-than-high-memory", "cma=160M vmalloc=640M")
 MADE = [
     pytest.param(each, id=each.name, marks=[pytest.mark.long] if each is HIGHMEM else [])
     for each in (KCONFIG, SIZE, FIXED, RANGE, HIGH, HIGHMEM)
@@ -79,6 +81,16 @@ def test_an_area_with_a_range_lies_inside_it(seen: See) -> None:
 def test_an_area_without_a_base_goes_to_high_memory(seen: See) -> None:
     facts = seen(HIGHMEM)
     assert facts.area.base >= facts.low_end()
+
+
+def test_an_area_with_no_room_in_high_memory_lies_in_low_memory_as_a_whole(seen: See) -> None:
+    """3.18, "mm: cma: Ensure that reservations never cross the low/high mem boundary"."""
+    facts = seen(LARGE)
+    assert facts.low_end() == 0x57000000
+    assert (facts.area.name, facts.area.size) == (NAME, 160 * MIB)
+    assert facts.area.end <= facts.low_end()
+    assert disagreements(facts) == []
+    assert facts.fills == {NAME: Fill(160 * MIB // PAGE, facts.area.used)}
 
 
 @pytest.mark.parametrize("made", MADE, indirect=True)

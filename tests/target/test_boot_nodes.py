@@ -69,6 +69,22 @@ DISGUISED = Scenario(
     ),
     _disguise,
 )
+
+
+def _plain(tree: libfdt.Fdt) -> None:
+    """Make of an area memory that is reserved and nothing else, and let another ask for 4 KiB."""
+    parent = tree.path_offset("/reserved-memory")
+    for name in ("reusable", "compatible"):
+        tree.delprop(tree.subnode_offset(parent, "firmware@5ff00000"), name)
+    cells = tree.getprop(0, "#address-cells").as_uint32()
+    alignment = PAGE.to_bytes(4 * cells, "big")
+    tree.setprop(tree.subnode_offset(parent, "linux,cma"), "alignment", alignment)
+
+
+# The highest free memory ends in the middle of a pageblock.
+BELOW_FIRMWARE = Scenario(
+    "below-firmware", "", (DEFAULT, Area(name="firmware", at=0x5FF00000, size=MIB)), _plain
+)
 # ZONE_MOVABLE begins 200 MiB from the start, at 0x4c800000.
 ACROSS = Scenario(
     "across-movable",
@@ -115,6 +131,13 @@ def test_a_dynamic_default_node_wins_over_kconfig(seen: See) -> None:
     assert isinstance(address, int)
     assert default.base <= address < default.end
     assert facts.said("cma: ") == []
+
+
+def test_a_dynamic_area_is_aligned_to_pageblocks_whatever_its_node_asks_for(seen: See) -> None:
+    """__reserved_mem_alloc_size(): "Need adjust the alignment to satisfy the CMA requirement"."""
+    facts = seen(BELOW_FIRMWARE)
+    assert [area.name for area in facts.survey.areas] == [DEFAULT.node]
+    assert (facts.area.base, facts.area.size) == (0x5EC00000, DEFAULT.size)
 
 
 @pytest.mark.parametrize("scenario", [SEVEN, DISGUISED, ACROSS, BYPASSED], ids=lambda s: s.name)

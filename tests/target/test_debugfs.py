@@ -163,6 +163,17 @@ def test_an_alloc_that_does_not_fit_is_enomem_and_takes_nothing(
     assert freed.area.bits == debugfs.before.bits
 
 
+@pytest.mark.parametrize("pages", [0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], ids=hex)
+def test_an_alloc_of_more_pages_than_there_can_be_is_enomem(debugfs: Debugfs, pages: int) -> None:
+    """cma_alloc_mem() has them as an int, __cma_alloc() as an unsigned long: compared with the
+    area before anything is added to them, for a sum would wrap. Another allocation works then."""
+    refused, *rest = debugfs.write(("alloc", pages), ("alloc", 1), ("free", 1))
+    assert refused.error == "Cannot allocate memory"
+    assert (refused.area.bits, refused.area.used) == (debugfs.before.bits, debugfs.before.used)
+    assert [step.error for step in rest] == ["", ""]
+    assert rest[-1].area.bits == debugfs.before.bits
+
+
 def test_an_alloc_of_no_pages_is_enomem(debugfs: Debugfs) -> None:
     assert debugfs.write(("alloc", 0)) == [Step("Cannot allocate memory", debugfs.before)]
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 import pytest
 from booted import Scenario, ram
 from rig import Rig, rig_of
-from state import SYSFS
 
 from harness.boots import Boots
 from harness.cell import Prepared
-from harness.cma.areas import PAGE
+from harness.cma.areas import PAGE, SYSFS
 from harness.cma.heap import DEVICES
 from harness.config import MIB
 from harness.guest.guest import Guest

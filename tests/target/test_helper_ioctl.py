@@ -117,6 +117,22 @@ def test_nowait_never_takes_from_the_area(helper: Helper, used: Callable[[], int
     helper.alloc(MIB)
 
 
+def test_the_atomic_pool_has_all_that_the_kernel_said_at_boot(
+    guest: Guest, helper: Helper, area: LiveArea
+) -> None:
+    """One buffer of just that size, and then no page more: atomic_pool_init() of
+    arch/arm/mm/dma-mapping.c gives the pages to the pool, and the area has them as in use."""
+    boot = guest.console.text(0, guest.console.position).decode("utf-8", "replace")
+    told = re.search(r"DMA: preallocated (\d+) KiB pool for atomic coherent allocations", boot)
+    assert told
+    buffer = helper.alloc(int(told[1]) * KIB, nowait=True)
+    assert area.base <= buffer.dma_address
+    assert buffer.dma_address + buffer.size <= area.end
+    assert errno_of(lambda: helper.alloc(PAGE, nowait=True, attrs=("no-warn",))) == "ENOSPC"
+    helper.free(buffer.handle)
+    helper.alloc(PAGE, nowait=True)
+
+
 def test_a_refused_alloc_has_its_errno_and_takes_nothing(
     helper: Helper, used: Callable[[], int]
 ) -> None:

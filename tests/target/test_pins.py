@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from debugfs import opened
+from state import Run, read_state
 from taking import MIB, RANGE, Own, ranges_with
 
 from harness.cma.answers import ProgramError
+from harness.cma.areas import PAGE
 from harness.cma.occupy import Occupant, occupied
 from harness.cma.tracing import traced
 from harness.guest.guest import Guest
@@ -82,6 +85,24 @@ def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> Non
         ends = [event.number("errorno") for event in trace.events("cma_alloc_finish")]
     assert busy == sorted({frame * 4096 // RANGE * RANGE // 4096 for frame in pinned.frames})
     assert ends == [-16]
+
+
+def test_a_request_without_alignment_is_tried_at_the_very_next_page(guest: Guest, own: Own) -> None:
+    """Also when it is longer than a page: debugfs asks for no alignment, so the search's `mask` is
+    0. All that is free before the pinned page is taken first."""
+    with occupied(guest.console, "anon", own.area.name, SIZE) as occupant:
+        (frame,) = occupant.pin()
+        page = frame - own.area.base // PAGE
+        found = read_state(guest.console).areas[own.area.name]
+        below = [min(run.end, page) - run.first for run in found.runs("0") if run.first < page]
+        with opened(guest, found) as directory:
+            *_, before, after = (
+                found,
+                *directory.states(*(("alloc", pages) for pages in (*below, 100))),
+            )
+            assert before.runs("0")[0].first == page
+            assert after.taken_since(before) == (Run(page + 1, 100),)
+        assert occupant.check().intact
 
 
 def test_what_was_pinned_is_to_be_had_after_its_release(own: Own, pinned: Pinned) -> None:
