@@ -66,6 +66,8 @@ void areas_work_side_by_side(struct kunit *test);
 
 /* cases_lent.c: the area's pages while others use them. */
 void unmovable_pages_stay_out(struct kunit *test);
+void reserve_is_not_of_cma(struct kunit *test);
+void freed_pages_are_not_for_all(struct kunit *test);
 void lent_pages_are_gone_around(struct kunit *test);
 void lending_races_with_allocating(struct kunit *test);
 
@@ -122,6 +124,8 @@ void lending_races_with_allocating(struct kunit *test);
 #define CASES_OF_ALL_AREAS {						\
 	KUNIT_CASE(areas_work_side_by_side),				\
 	KUNIT_CASE(unmovable_pages_stay_out),				\
+	KUNIT_CASE(reserve_is_not_of_cma),				\
+	KUNIT_CASE(freed_pages_are_not_for_all),			\
 	KUNIT_CASE(lent_pages_are_gone_around),				\
 	KUNIT_CASE(lending_races_with_allocating),			\
 	{ }								\

@@ -17,6 +17,10 @@
 
 /* Movable pages that a case takes, at most, to get some of CMA's. */
 #define LENT_PAGES 2048
+/* Pages that the reserve of a zone, or of the one below it, has at least; 512 KiB are half of it. */
+#define RESERVE 64u
+/* Pages that fit on a cpu's list of free pages. */
+#define FREED 32
 
 #define ROUNDS 30
 
@@ -74,6 +78,70 @@ void unmovable_pages_stay_out(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count_of_areas(fix, &fix->filler), 0UL);
 	audit_pages(test, &fix->areas, &fix->pins);
 	metric(test, "filled", taken, "pages");
+}
+
+/* Take pages that cannot be moved until there are none for such, of every order. */
+static void exhaust(struct fixture *fix, gfp_t gfp)
+{
+	int order;
+
+	for (order = pageblock_order; order >= 0; order--)
+		while (take_page(&fix->filler, gfp, order))
+			;
+}
+
+/*
+ * Free pages of CMA hide no shortage from allocations that cannot use them: however many there are,
+ * those end while there is still a reserve of others for who may use that (__GFP_HIGH). See
+ * __zone_watermark_unusable_free(), and d95ea5d18e69 ("cma: fix watermark checking", 3.8).
+ */
+void reserve_is_not_of_cma(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	unsigned int i, n;
+
+	for (i = 0; i < fix->areas.count; i++) {
+		struct zone *zone = area_zone(&fix->areas.area[i]);
+		gfp_t gfp = zone_gfp(zone) | __GFP_NOMEMALLOC;
+		unsigned long cma;
+
+		exhaust(fix, gfp);
+		cma = zone_page_state(zone, NR_FREE_CMA_PAGES);
+		for (n = 0; n < RESERVE && take_page(&fix->filler, gfp | __GFP_HIGH, 0); n++)
+			;
+		free_pages_of(&fix->filler);
+		KUNIT_EXPECT_GT(test, cma, 10UL * RESERVE);
+		KUNIT_EXPECT_EQ_MSG(test, n, RESERVE, "pages of zone %s", zone->name);
+	}
+}
+
+/*
+ * Pages of an area that were just freed wait on a list of their cpu, as all pages do: on the one for
+ * movable allocations, not on those that other allocations take their pages from.
+ */
+void freed_pages_are_not_for_all(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	unsigned long freed = 0;
+	unsigned int i, n;
+
+	for (i = 0; i < fix->areas.count; i++) {
+		struct area *area = &fix->areas.area[i];
+		unsigned long place = area_place(area, FREED, 0);
+		struct pin *pin;
+
+		if (place == area->count)
+			continue;
+		pin = pin_get(test, area->base_pfn + place, FREED);
+		migrate_disable();
+		pin_put(pin);
+		for (n = 0; n < 2 * FREED; n++)
+			take_page(&fix->filler, zone_gfp(area_zone(area)), 0);
+		migrate_enable();
+		freed += FREED;
+	}
+	KUNIT_EXPECT_GT(test, freed, 0UL);
+	KUNIT_EXPECT_EQ(test, count_of_areas(fix, &fix->filler), 0UL);
 }
 
 /* Take movable pages until enough of them are an area's; returns how many are. */

@@ -161,6 +161,8 @@ void pinned_page_is_gone_around(struct kunit *test)
 		if (sizes[i] > 1)
 			go_around(test, sizes[i], sizes[i] - 1);
 	}
+	/* Longer than aligned: the next place to try overlaps the one that was busy. */
+	go_around(test, (1UL << CONFIG_CMA_ALIGNMENT) + 1, 0);
 }
 
 /*
