@@ -120,7 +120,8 @@ class Campaign:
     def _control(self, bench: Bench) -> ControlRecord:
         """Test a copy as it is."""
         _, seconds = self._build(bench)
-        said, took = self._suites(bench, "control", self.plan.stages, whole=True)
+        guests = len(self.benches)
+        said, took = self._suites(bench, "control", self.plan.stages, guests=guests)
         control = ControlRecord(
             red=said.red,
             errors=said.errors,
@@ -175,11 +176,11 @@ class Campaign:
         return built, time.monotonic() - began
 
     def _suites(
-        self, bench: Bench, name: str, stages: Sequence[Stage], *, whole: bool = False
+        self, bench: Bench, name: str, stages: Sequence[Stage], *, guests: int = 0
     ) -> tuple[Judgement, float]:
         began = time.monotonic()
         place = self.directory / name
-        said = suites.contract(bench.cell, bench.copy.path, place, stages, whole=whole)
+        said = suites.contract(bench.cell, bench.copy.path, place, stages, guests=guests)
         return said, time.monotonic() - began
 
     def _replace(self, found: MutantRecord) -> None:

@@ -76,25 +76,26 @@ def _red(case: CaseRecord) -> bool:
 
 
 def contract(
-    cell: Cell, tree: Path, directory: Path, stages: Sequence[Stage], *, whole: bool = False
+    cell: Cell, tree: Path, directory: Path, stages: Sequence[Stage], *, guests: int = 0
 ) -> Judgement:
-    """Run the stages on the kernel of `tree` until one is red; with `whole`, all of each."""
+    """Run the stages on the kernel of `tree` until one is red; with `guests`, all, on so many."""
     said = Judgement()
     for stage in stages:
-        said += _run(cell, tree, directory / stage.name, stage, whole=whole)
+        said += _run(cell, tree, directory / stage.name, stage, guests)
         if said.red or said.errors:
             break
     return said
 
 
-def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, *, whole: bool) -> Judgement:
+def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, guests: int) -> Judgement:
     directory.mkdir(parents=True, exist_ok=True)
     command: list[str | Path] = [
         *(sys.executable, "-m", "harness.cli", "test"),
         *(f"--kernel={tree}", f"--variant={cell.kernel.variant}"),
         *(f"--board={cell.board.name}", f"--layout={cell.layout.name}"),
         *(f"--run-dir={directory.absolute()}", "-p", "no:cacheprovider"),
-        *(() if whole or stage.whole else ("-x",)),
+        *(() if guests or stage.whole else ("-x",)),
+        *(("-n", str(guests)) if guests > 1 else ()),
         *stage.paths,
     ]
     try:
