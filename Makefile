@@ -6,6 +6,7 @@ VARIANT ?= plain
 BOARD ?= virt
 LAYOUT ?= default
 ARGS ?=
+GUESTS ?= 2
 
 CELL = --kernel $(KERNEL) --variant $(VARIANT) --board $(BOARD) --layout $(LAYOUT)
 BIN = .venv/bin
@@ -40,14 +41,14 @@ line: $(READY) ## the harness itself on real guests: verdicts, records, failures
 	$(BIN)/pytest -q tests/line
 
 target: $(READY) ## the contract but for what takes long, and the KUnit suites on the default cell
-	$(BIN)/cma-harness test $(CELL) --layout contract -m 'not long' $(ARGS) $(SUITES)
+	$(BIN)/cma-harness test $(CELL) --layout contract -n $(GUESTS) -m 'not long' $(ARGS) $(SUITES)
 	$(BIN)/cma-harness test $(CELL) $(ARGS) kmod/cma_kunit
 
 contract: $(READY) ## the whole contract of CMA, and its ten slowest cases
-	$(BIN)/cma-harness test $(CELL) --layout contract --durations=10 $(ARGS) $(SUITES)
+	$(BIN)/cma-harness test $(CELL) --layout contract -n $(GUESTS) --durations=10 $(ARGS) $(SUITES)
 
 # A red case (1) decides too, but is no reason to keep the coverage back.
-COUNTED = $(CELL) --variant coverage --layout contract $(ARGS) $(SUITES)
+COUNTED = $(CELL) --variant coverage --layout contract -n $(GUESTS) $(ARGS) $(SUITES)
 coverage: $(READY) ## which lines of the allocator the whole contract executes
 	@$(BIN)/cma-harness test $(COUNTED); red=$$?; [ $$red -gt 1 ] || $(BIN)/cma-harness coverage && exit $$red
 
