@@ -62,6 +62,7 @@ void failed_mapping_gives_pages_back(struct kunit *test);
 void concurrent_allocators(struct kunit *test);
 void freed_place_is_free_at_once(struct kunit *test);
 void pages_go_back_before_their_bits(struct kunit *test);
+void pageblock_is_isolated_once(struct kunit *test);
 void areas_work_side_by_side(struct kunit *test);
 
 /* cases_lent.c: the area's pages while others use them. */
@@ -118,6 +119,7 @@ void lending_races_with_allocating(struct kunit *test);
 	KUNIT_CASE(concurrent_allocators),				\
 	KUNIT_CASE(freed_place_is_free_at_once),			\
 	KUNIT_CASE(pages_go_back_before_their_bits),			\
+	KUNIT_CASE(pageblock_is_isolated_once),				\
 	{ }								\
 }
 

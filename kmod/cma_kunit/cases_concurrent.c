@@ -137,6 +137,42 @@ void pages_go_back_before_their_bits(struct kunit *test)
 }
 
 /*
+ * Whoever isolates a pageblock has it for itself: others who want another range of it at the same
+ * time get -EBUSY (set_migratetype_isolate()), and neither undoes what the other did. Here CMA
+ * competes with alloc_contig_range(); its buffers go to the next place then, and nobody is refused.
+ */
+void pageblock_is_isolated_once(struct kunit *test)
+{
+	struct fixture *fix = test->priv;
+	unsigned long place = area_place(fix->area, MAX_PAGES, 0);
+	unsigned long pfn = pageblock_end_pfn(fix->area->base_pfn + place) - 1;
+	struct workers *all = workers_make(test, 1);
+	unsigned int taken = 0, busy = 0, odd = 0, i;
+	struct worker sum;
+
+	workers_join(test, all, fix->pdev, fix->area, 1);
+	workers_start(test, all, 2 * ROUNDS, MAX_PAGES);
+	for (i = 0; i < 4 * ROUNDS; i++) {
+		int ret = contig_get(pfn, pfn + 1, true, GFP_QUIET);
+
+		if (!ret)
+			free_contig_range(pfn, 1);
+		taken += !ret;
+		busy += ret == -EBUSY;
+		odd += ret && ret != -EBUSY;
+	}
+	workers_finish(all);
+
+	sum = workers_sum(all);
+	KUNIT_EXPECT_EQ(test, odd, 0u);
+	KUNIT_EXPECT_EQ(test, sum.shared, 0u);
+	KUNIT_EXPECT_EQ(test, sum.refused, 0u);
+	KUNIT_EXPECT_EQ(test, sum.given, 2 * ROUNDS);
+	metric(test, "taken", taken, "pages");
+	metric(test, "busy", busy, "pages");
+}
+
+/*
  * Areas do not get into each other's way: with two allocators in each, all at the same time, no
  * page is held twice or in the wrong area, nobody is refused, and no place is found busy.
  */
