@@ -23,15 +23,8 @@ Metric = Callable[[str, float, str], None]
 
 def free_outside(guest: Guest) -> int:
     """Bytes of free memory that is not CMA's."""
-    free, cma = (
-        int(kib) << 10
-        for kib in re.findall(
-            r"^(?:MemFree|CmaFree): +(\d+) kB$",
-            guest.console.run("cat /proc/meminfo", 30).output,
-            re.M,
-        )
-    )
-    return free - cma
+    system = take(guest.console).system
+    return (system.mem_free - system.cma_free) << 10
 
 
 def counters(guest: Guest, *names: str) -> list[int]:
