@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cma.areas import LiveArea, Survey, parse_survey
+from harness.cma.areas import LiveArea, Survey, parse_files, parse_survey
 from harness.cma.reality import differences
 from harness.config import MIB, Area, Layout
 from harness.errors import GuestError
@@ -94,3 +94,21 @@ def test_a_static_area_is_where_the_layout_says():
     assert differences(layout, survey(moved, total=4 * MIB)) == (
         "area 'a@50400000' is at 0x50800000, the layout says 0x50400000",
     )
+
+
+def test_an_area_s_files_are_together_wherever_they_stand():
+    text = (
+        "/sys/kernel/debug/cma/linux,cma/used:64\n"
+        "/sys/kernel/debug/cma/linux,cma/bitmap:4294967295 4294967295 0 0\n"
+        "/sys/kernel/debug/cma/private@50400000/ranges/0/base_pfn:328704\n"
+        "/sys/kernel/mm/cma/linux,cma/alloc_pages_success:64\n"
+        "/sys/kernel/debug/cma/linux,cma/alloc: Permission denied\n"
+    )
+    assert parse_files(text) == {
+        "linux,cma": {
+            "used": "64",
+            "bitmap": "4294967295 4294967295 0 0",
+            "alloc_pages_success": "64",
+        },
+        "private@50400000": {"base_pfn": "328704"},
+    }
