@@ -62,8 +62,7 @@ debug: $(READY) ## boot a guest and attach gdb to it
 	@$(BIN)/cma-harness gdb $(CELL) $(ARGS)
 
 test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='--file mm/cma.c']
-	$(BIN)/cma-harness mutants --kernel $(KERNEL) --variant $(VARIANT) --board $(BOARD) \
-		--jobs $(or $(JOBS),2) $(ARGS)
+	$(BIN)/cma-harness mutants $(CELL) --layout contract --jobs $(GUESTS) $(ARGS)
 
 nightly: $(READY) ## what takes longer; parts: make nightly PART=layouts|repeat|debug
 	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),layouts or repeat or debug)'
