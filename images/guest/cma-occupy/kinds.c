@@ -126,6 +126,38 @@ static void prepare_file(struct occupant *o, uint32_t seed)
 		die("POSIX_FADV_DONTNEED");
 }
 
+/*
+ * While memory is short the kernel may write pages of the cache back and drop them; what is locked
+ * it only writes back. Until then lost ones are read in again, into the area like the others.
+ */
+static void lock(struct occupant *o)
+{
+	if (o->map) {
+		o->locked = o->map;
+	} else {
+		o->locked = mmap(NULL, o->count * PAGE, PROT_READ, MAP_SHARED, o->fd, 0);
+		if (o->locked == MAP_FAILED)
+			die("mmap");
+	}
+	if (mlock(o->locked, o->count * PAGE))
+		die("mlock");
+}
+
+static void unlock(struct occupant *o)
+{
+	if (munlock(o->locked, o->count * PAGE))
+		die("munlock");
+	if (!o->map)
+		munmap(o->locked, o->count * PAGE);
+	o->locked = NULL;
+}
+
+static void take_clean(struct occupant *o)
+{
+	pages_touch(o);
+	lock(o);
+}
+
 static void prepare_clean(struct occupant *o)
 {
 	prepare_file(o, o->seed);
@@ -150,6 +182,7 @@ static void prepare_dirty(struct occupant *o)
 static void take_dirty(struct occupant *o)
 {
 	pages_write(o, older(o));
+	lock(o);
 }
 
 /* Nothing of a write-back that has begun is left to reach the pages after this. */
@@ -163,6 +196,7 @@ static void settle_dirty(struct occupant *o)
 {
 	settle(o);
 	pages_write(o, o->seed);
+	unlock(o);
 }
 
 static void prepare_mapped(struct occupant *o)
@@ -175,11 +209,13 @@ static void settle_mapped(struct occupant *o)
 {
 	settle(o);
 	pages_fill(o, o->seed);
+	unlock(o);
 }
 
 static void take_mapped(struct occupant *o)
 {
 	pages_fill(o, older(o));
+	lock(o);
 }
 
 const struct kind kinds[] = {
@@ -198,7 +234,7 @@ const struct kind kinds[] = {
 	{ "kernel", "none of those: page tables, pipes, stacks, files", false, NULL,
 	  take_kernel, NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,
-	  take_touched, NULL },
+	  take_clean, unlock },
 	{ "dirty", "page cache of --file, newer than the disk", true, prepare_dirty, take_dirty,
 	  settle_dirty },
 	{ "mapped", "the same, written through a shared mapping", true, prepare_mapped,

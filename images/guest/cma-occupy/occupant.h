@@ -40,6 +40,7 @@ struct kind {
  * @count: pages
  * @map: where they are mapped, or NULL when they are in the page cache alone
  * @fd: the file they are of, or -1
+ * @locked: a mapping by which they are locked, or NULL
  * @frames: where each was when it was taken
  * @child: the process that shares them, or 0
  * @link: to the child
@@ -55,6 +56,7 @@ struct occupant {
 	size_t count;
 	unsigned char *map;
 	int fd;
+	void *locked;
 	uint64_t *frames;
 	pid_t child;
 	int link;
