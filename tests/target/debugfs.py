@@ -66,6 +66,8 @@ class Debugfs:
 def opened(guest: Guest, found: AreaState) -> Iterator[Debugfs]:
     """Give an area's directory, and free in the end what was allocated through it."""
     directory = Debugfs(guest, found)
-    yield directory
-    # All that was allocated here, and no more: the list has nobody else's pages.
-    directory.run(f"echo {found.count} >{directory.path('free')}")
+    try:
+        yield directory
+    finally:
+        # All that was allocated here, and no more: the list has nobody else's pages.
+        directory.run(f"echo {found.count} >{directory.path('free')}")
