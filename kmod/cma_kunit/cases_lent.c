@@ -196,7 +196,7 @@ void lent_pages_are_gone_around(struct kunit *test)
 	unsigned long borrowed, i;
 
 	fill_zones(fix);
-	borrowed = borrow(fix, 32);
+	borrowed = borrow(fix, 8);
 	KUNIT_ASSERT_GT_MSG(test, borrowed, 0UL, "CMA lent nothing");
 	for (i = 0; i < fix->areas.count; i++) {
 		struct area *area = &fix->areas.area[i];
