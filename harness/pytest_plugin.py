@@ -101,6 +101,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.pluginmanager.register(Recording(config.stash[_SESSION]))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End a worker's guests as the controller's are ended: they may have counted coverage."""
+    if hasattr(session.config, "workerinput"):
+        session.config.stash[_SESSION].end()
+
+
 def _prepare(config: pytest.Config) -> Session:
     option = config.option
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
