@@ -60,6 +60,7 @@ void failed_mapping_gives_pages_back(struct kunit *test);
 
 /* cases_concurrent.c: what holds for many allocators at once. */
 void concurrent_allocators(struct kunit *test);
+void allocators_do_not_disturb_each_other(struct kunit *test);
 void freed_place_is_free_at_once(struct kunit *test);
 void pages_go_back_before_their_bits(struct kunit *test);
 void pageblock_is_isolated_once(struct kunit *test);
@@ -117,6 +118,7 @@ void lending_races_with_allocating(struct kunit *test);
 	KUNIT_CASE(device_can_be_assigned_again),			\
 	KUNIT_CASE(failed_mapping_gives_pages_back),			\
 	KUNIT_CASE(concurrent_allocators),				\
+	KUNIT_CASE(allocators_do_not_disturb_each_other),		\
 	KUNIT_CASE(freed_place_is_free_at_once),			\
 	KUNIT_CASE(pages_go_back_before_their_bits),			\
 	KUNIT_CASE(pageblock_is_isolated_once),				\

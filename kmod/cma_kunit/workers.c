@@ -6,6 +6,7 @@
 #include <linux/mm.h>
 #include <linux/pfn.h>
 #include <linux/prandom.h>
+#include <linux/slab.h>
 
 #include "buffers.h"
 #include "workers.h"
@@ -25,29 +26,42 @@ u32 claim_page(const struct area *area, unsigned long *claims, unsigned long pfn
 	return !test_and_clear_bit(bit, claims);
 }
 
-static void claim_pages(struct worker *me, unsigned long pfn, unsigned long pages, bool take)
+static void claim_buffer(struct worker *me, const struct buffer *buf, bool take)
 {
-	for (; pages; pages--, pfn++)
-		me->shared += claim_page(me->area, me->claims, pfn, take);
+	unsigned long pfn = PHYS_PFN(dma_to_phys(&me->pdev->dev, buf->dma));
+	unsigned long i;
+
+	for (i = 0; i < buffer_pages(buf); i++)
+		me->shared += claim_page(me->area, me->claims, pfn + i, take);
+}
+
+static void give_back(struct worker *me, struct buffer *buf)
+{
+	claim_buffer(me, buf, false);
+	dma_free_coherent(&me->pdev->dev, buf->size, buf->cpu, buf->dma);
+	kfree(buf);
 }
 
 static void allocate_once(struct worker *me, unsigned long pages)
 {
-	struct device *dev = &me->pdev->dev;
-	dma_addr_t dma;
-	void *cpu = dma_alloc_coherent(dev, pages << PAGE_SHIFT, &dma, GFP_QUIET);
-	unsigned long pfn;
+	struct buffer *buf = kzalloc(sizeof(*buf), GFP_KERNEL);
 
-	if (!cpu) {
+	if (buf) {
+		buf->size = pages << PAGE_SHIFT;
+		buf->cpu = dma_alloc_coherent(&me->pdev->dev, buf->size, &buf->dma, GFP_QUIET);
+	}
+	if (!buf || !buf->cpu) {
+		kfree(buf);
 		me->refused++;
 		return;
 	}
-	pfn = PHYS_PFN(dma_to_phys(dev, dma));
 	me->given++;
-	claim_pages(me, pfn, pages, true);
+	claim_buffer(me, buf, true);
 	cond_resched();
-	claim_pages(me, pfn, pages, false);
-	dma_free_coherent(dev, pages << PAGE_SHIFT, cpu, dma);
+	if (me->all->keep)
+		list_add(&buf->node, &me->kept);
+	else
+		give_back(me, buf);
 }
 
 static void worker_run(struct work_struct *work)
@@ -92,6 +106,7 @@ void workers_join(struct kunit *test, struct workers *all, struct platform_devic
 		new->area = area;
 		new->claims = claims;
 		new->seed = all->joined;
+		INIT_LIST_HEAD(&new->kept);
 		INIT_WORK(&new->work, worker_run);
 	}
 }
@@ -126,10 +141,16 @@ void workers_start(struct kunit *test, struct workers *all, unsigned int rounds,
 		queue_work(all->queue, &all->worker[i].work);
 }
 
-/* Wait until all are done. */
+/* Wait until all are done, and free what they kept. */
 void workers_finish(struct workers *all)
 {
+	struct buffer *buf, *next;
+	unsigned int i;
+
 	destroy_workqueue(all->queue);
+	for (i = 0; i < all->joined; i++)
+		list_for_each_entry_safe(buf, next, &all->worker[i].kept, node)
+			give_back(&all->worker[i], buf);
 }
 
 void workers_run(struct kunit *test, struct workers *all, unsigned int rounds, unsigned long most)

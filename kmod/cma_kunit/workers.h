@@ -3,6 +3,7 @@
 #ifndef CMA_KUNIT_WORKERS_H
 #define CMA_KUNIT_WORKERS_H
 
+#include <linux/list.h>
 #include <linux/workqueue.h>
 
 #include "area.h"
@@ -16,6 +17,7 @@ struct platform_device;
  * @all: the workers that it is one of
  * @pdev: the device it allocates for
  * @area: where its buffers have to be
+ * @kept: buffers that it keeps
  * @claims: a bit for each page of the area, set while any worker holds it
  * @seed: for its choice of sizes
  * @given: buffers it got
@@ -27,6 +29,7 @@ struct worker {
 	struct workers *all;
 	struct platform_device *pdev;
 	const struct area *area;
+	struct list_head kept;
 	unsigned long *claims;
 	u32 seed;
 	u32 given;
@@ -42,6 +45,7 @@ struct worker {
  * @most: pages of a buffer
  * @contend: all buffers have @most pages, not up to as many, and a worker that is refused tries
  *	again
+ * @keep: whether a worker keeps its buffers until workers_finish(), which frees them
  * @queue: where they run
  * @worker: the workers
  */
@@ -51,6 +55,7 @@ struct workers {
 	unsigned int rounds;
 	unsigned long most;
 	bool contend;
+	bool keep;
 	struct workqueue_struct *queue;
 	struct worker worker[];
 };
