@@ -57,6 +57,8 @@ void limit_of_the_bus_is_kept(struct kunit *test);
 void short_mask_is_refused(struct kunit *test);
 void device_can_be_assigned_again(struct kunit *test);
 void failed_mapping_gives_pages_back(struct kunit *test);
+void folio_is_one_compound_page(struct kunit *test);
+void walk_shows_every_area(struct kunit *test);
 
 /* cases_concurrent.c: what holds for many allocators at once. */
 void concurrent_allocators(struct kunit *test);
@@ -117,6 +119,8 @@ void lending_races_with_allocating(struct kunit *test);
 	KUNIT_CASE(short_mask_is_refused),				\
 	KUNIT_CASE(device_can_be_assigned_again),			\
 	KUNIT_CASE(failed_mapping_gives_pages_back),			\
+	KUNIT_CASE(folio_is_one_compound_page),				\
+	KUNIT_CASE(walk_shows_every_area),				\
 	KUNIT_CASE(concurrent_allocators),				\
 	KUNIT_CASE(allocators_do_not_disturb_each_other),		\
 	KUNIT_CASE(freed_place_is_free_at_once),			\

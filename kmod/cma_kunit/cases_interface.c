@@ -341,3 +341,84 @@ void failed_mapping_gives_pages_back(struct kunit *test)
 	}
 	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, buffer_get(test, SZ_64K));
 }
+
+/* The address of a function that is not exported, to call it; 0 when there is none. */
+static unsigned long address_of(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name };
+	unsigned long address;
+
+	if (register_kprobe(&probe))
+		return 0;
+	address = (unsigned long)probe.addr;
+	unregister_kprobe(&probe);
+	return IS_ENABLED(CONFIG_THUMB2_KERNEL) ? address | 1 : address;
+}
+
+/*
+ * cma_alloc_folio() gives one compound page, aligned to its order, with all its pages in the area;
+ * cma_free_folio() takes it back whole, and pages of nobody's not at all. They are of huge pages
+ * (since 6.12, "mm/cma: add cma_{alloc,free}_folio()"), not exported, and so called by address.
+ * A whole pageblock, since 6.12 has a WARN() for a part of a free page and loses the rest of it
+ * (alloc_contig_range_noprof(), `start == outer_start && end == outer_end`).
+ */
+void folio_is_one_compound_page(struct kunit *test)
+{
+	struct folio *(*get)(struct cma *cma, int order, gfp_t gfp);
+	bool (*put)(struct cma *cma, const struct folio *folio);
+	struct fixture *fix = test->priv;
+	struct device *dev = &fix->pdev->dev;
+	const int order = pageblock_order;
+	struct folio *folio;
+	unsigned long pfn, taken;
+	struct page *single;
+
+	if (!dev->cma_area)
+		kunit_skip(test, "the shared area is not known by an address to modules");
+	get = (void *)address_of("cma_alloc_folio");
+	put = (void *)address_of("cma_free_folio");
+	if (!get || !put)
+		kunit_skip(test, "cma_alloc_folio() came with 6.12; finding it takes CONFIG_KPROBES");
+
+	folio = get(dev->cma_area, order, GFP_KERNEL | __GFP_COMP | __GFP_NOWARN);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);
+	pfn = folio_pfn(folio);
+	taken = area_used(fix->area);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), (unsigned int)order);
+	KUNIT_EXPECT_EQ(test, pfn & ((1UL << order) - 1), 0UL);
+	KUNIT_EXPECT_TRUE(test, area_holds(fix->area, pfn));
+	KUNIT_EXPECT_TRUE(test, area_holds(fix->area, pfn + (1UL << order) - 1));
+	KUNIT_EXPECT_TRUE(test, put(dev->cma_area, folio));
+	KUNIT_EXPECT_EQ(test, taken - area_used(fix->area), 1UL << order);
+	KUNIT_EXPECT_TRUE(test, area_unchanged(fix->area, fix->before));
+
+	single = alloc_pages(GFP_KERNEL | __GFP_COMP, order);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, single);
+	KUNIT_EXPECT_FALSE(test, put(dev->cma_area, page_folio(single)));
+	__free_pages(single, order);
+}
+
+static int count_area(struct cma *cma, void *data)
+{
+	unsigned int *left = data;
+
+	return --*left ? 0 : -ECANCELED;
+}
+
+/* cma_for_each_area() shows every area once, and ends with the first answer that is not 0. */
+void walk_shows_every_area(struct kunit *test)
+{
+	int (*walk)(int (*it)(struct cma *cma, void *data), void *data);
+	struct fixture *fix = test->priv;
+	unsigned int left;
+
+	walk = (void *)address_of("cma_for_each_area");
+	if (!walk)
+		kunit_skip(test, "cma_for_each_area() cannot be found: CONFIG_KPROBES");
+	left = fix->areas.count + 1;
+	KUNIT_EXPECT_EQ(test, walk(count_area, &left), 0);
+	KUNIT_EXPECT_EQ(test, left, 1u);
+	left = 1;
+	KUNIT_EXPECT_EQ(test, walk(count_area, &left), -ECANCELED);
+	KUNIT_EXPECT_EQ(test, left, 0u);
+}
