@@ -43,6 +43,13 @@ SEVEN = Scenario(
         Area(name="found", size=8 * MIB, alignment=8 * MIB),
     ),
 )
+# The same number beside the default area of Kconfig: one too many.
+FULL = Scenario(
+    "full",
+    "",
+    tuple(Area(name=f"area{n}", at=0x50000000 + n * 8 * MIB, size=4 * MIB) for n in range(7)),
+)
+FOUND = Scenario("full-dynamic", "", tuple(Area(name=f"area{n}", size=4 * MIB) for n in range(7)))
 BYPASSED = Scenario("bypassed", "cma=12M", (STATIC,))
 NO_CMA = Scenario("no-cma-beside-a-node", "cma=0", (STATIC,))
 BOTH = Scenario("static-default", "", (STATIC,))
@@ -131,6 +138,29 @@ def test_a_dynamic_default_node_wins_over_kconfig(seen: See) -> None:
     assert isinstance(address, int)
     assert default.base <= address < default.end
     assert facts.said("cma: ") == []
+
+
+def test_an_area_too_many_is_refused_and_the_others_work(seen: See) -> None:
+    """cma_init_reserved_mem(). 6.12 makes Kconfig's area before those of static nodes."""
+    facts = seen(FULL)
+    assert facts.said("cma: ")[-1] == "Not enough slots for CMA reserved regions!"
+    assert facts.said("Reserved memory: ")[-1] == "unable to setup CMA region"
+    there = {area.name for area in areas(facts)}
+    assert len(there) == int(facts.config["CONFIG_CMA_AREAS"])
+    assert there - {area.node for area in FULL.areas} == {"reserved"}
+    assert disagreements(facts) == []
+
+
+def test_without_a_free_slot_there_is_no_default_area_and_buffers_come_from_the_buddy(
+    seen: See,
+) -> None:
+    """cma_declare_contiguous_nid(): dynamic nodes have their slots before Kconfig's area."""
+    facts = seen(FOUND)
+    assert facts.said("cma: ") == ["Not enough slots for CMA reserved regions!"]
+    assert differences(FOUND.layout, facts.survey) == ()
+    address = facts.buffers[DEFAULT_DEVICE]
+    assert isinstance(address, int)
+    assert [area.name for area in areas(facts) if area.base <= address < area.end] == []
 
 
 def test_a_dynamic_area_is_aligned_to_pageblocks_whatever_its_node_asks_for(seen: See) -> None:
