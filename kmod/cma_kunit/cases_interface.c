@@ -378,7 +378,7 @@ void folio_is_one_compound_page(struct kunit *test)
 	get = (void *)address_of("cma_alloc_folio");
 	put = (void *)address_of("cma_free_folio");
 	if (!get || !put)
-		kunit_skip(test, "cma_alloc_folio() came with 6.12; finding it takes CONFIG_KPROBES");
+		kunit_skip(test, "no cma_alloc_folio() (since 6.12), or no CONFIG_KPROBES");
 
 	folio = get(dev->cma_area, order, GFP_KERNEL | __GFP_COMP | __GFP_NOWARN);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);

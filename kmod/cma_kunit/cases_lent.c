@@ -17,7 +17,7 @@
 
 /* Movable pages that a case takes, at most, to get some of CMA's. */
 #define LENT_PAGES 2048
-/* Pages that the reserve of a zone, or of the one below it, has at least; 512 KiB are half of it. */
+/* Pages that the reserve of a zone, or of the one below it, has at least: half of 512 KiB. */
 #define RESERVE 64u
 /* Pages that fit on a cpu's list of free pages. */
 #define FREED 32
@@ -116,8 +116,8 @@ void reserve_is_not_of_cma(struct kunit *test)
 }
 
 /*
- * Pages of an area that were just freed wait on a list of their cpu, as all pages do: on the one for
- * movable allocations, not on those that other allocations take their pages from.
+ * Pages of an area that were just freed wait on a list of their cpu, as all pages do: on the one
+ * for movable allocations, not on those that other allocations take their pages from.
  */
 void freed_pages_are_not_for_all(struct kunit *test)
 {
