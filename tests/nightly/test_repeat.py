@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.repeat
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(20))
 def test_the_suites_pass_again(run, number):
-    line = run("test", "--layout", "two-areas", "kmod/cma_kunit", "tests/target")
+    line = run("test", "--layout", "contract", "-n", "2", "kmod/cma_kunit", "tests/target")
     assert line.status == 0, line.output
