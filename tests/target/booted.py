@@ -25,6 +25,7 @@ from harness.guest.guest import Guest
 KIB, MIB = 1 << 10, 1 << 20
 BUFFER = 64 * KIB  # what each device is asked for; more than a page, so that CMA is asked
 SECONDS = 60.0
+RAM = range(0x40000000, 0x60000000)  # what the addresses of scenarios are for
 
 # For each area: allocate all that is left of it through debugfs in one piece, say what is in use
 # then, free it, and say that again. "NAME USED_FULL USED_AFTER".

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from booted import Facts, Scenario, ram, read
+from booted import RAM, Facts, Scenario, ram, read
 from taking import Own
 
 from harness.boots import Boots
@@ -18,7 +18,6 @@ from harness.errors import GuestError
 from harness.guest.guest import Guest
 
 _SECONDS = 30.0
-RAM = range(0x40000000, 0x60000000)  # what the addresses of scenarios are for
 _KEPT = pytest.StashKey[bool]()
 # Free what is left of every device; a buffer that stays (mapped, or lost) ends this with status 1.
 _EMPTY = """for device in /dev/cma_test*; do

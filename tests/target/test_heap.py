@@ -8,7 +8,6 @@ the layout: its default area is in low or in high memory. Each case is one proce
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -25,24 +24,19 @@ from harness.guest.guest import Guest
 SYNC_RW, SYNC_END = 3, 4  # DMA_BUF_SYNC_*
 DIRT = 0xA5
 KILLS = 5
-FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
-COUNTERS = ("alloc_pages_success", "alloc_pages_fail", "release_pages_success")
 
 
 @pytest.fixture
 def rig(guest: Guest, cell: Prepared) -> Rig:
     """The heap of the default area."""
-    config = cell.kernel.dotconfig.read_text()
-    if "CONFIG_DMABUF_HEAPS_CMA=y" not in config:
+    if cell.kernel.option("CONFIG_DMABUF_HEAPS_CMA") != "y":
         pytest.skip("this kernel has no CONFIG_DMABUF_HEAPS_CMA")
     name = next((area.node for area in cell.cell.layout.area if area.default), None)
     if name is None:
         pytest.skip(f"layout {cell.cell.layout.name!r} has no default area")
     if guest.console.run(f"[ -c '{DEVICES}/{name}' ]", timeout=30).status:
         pytest.skip("the default area's heap has another name: default_cma_region since 6.17")
-    order = re.search(r"^CONFIG_CMA_ALIGNMENT=(\d+)$", config, re.M)
-    assert order
-    return rig_of(guest.console, name, 1 << int(order[1]))
+    return rig_of(guest.console, name, 1 << int(cell.kernel.option("CONFIG_CMA_ALIGNMENT")))
 
 
 @pytest.fixture
@@ -303,7 +297,7 @@ def test_a_heap_buffer_changes_no_mapping_of_the_kernel(
     guest: Guest, cell: Prepared, rig: Rig
 ) -> None:
     """Its user mappings are cached, as the linear map is: the caller syncs."""
-    if "CONFIG_ARM_PTDUMP_DEBUGFS=y" not in cell.kernel.dotconfig.read_text():
+    if cell.kernel.option("CONFIG_ARM_PTDUMP_DEBUGFS") != "y":
         pytest.skip("kernel_page_tables needs CONFIG_ARM_PTDUMP_DEBUGFS")
     answers = rig.heap.run(
         f"cat {PATH}", f"alloc {3 * MIB}", f"map 0 0 {3 * MIB}", "fill 0 1", f"cat {PATH}"

@@ -8,11 +8,10 @@ would show: 16 MiB have their first place at 0x59000000, 32 MiB theirs at 0x5a00
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
-from booted import Scenario, ram
+from booted import RAM, Scenario, ram
 from rig import Rig, rig_of
 
 from harness.boots import Boots
@@ -23,7 +22,6 @@ from harness.config import MIB
 from harness.guest.guest import Guest
 
 HIGH = Scenario("high-heap", "cma=100M@0x58400000 vmalloc=640M")
-RAM = range(0x40000000, 0x60000000)
 NAME = "reserved"  # of an area that the command line makes
 DIRT = 0xA5
 KILLS = 3
@@ -35,7 +33,7 @@ def high(boots: Boots, cell: Prepared) -> Iterator[Guest]:
     """A guest whose default area lies in high memory."""
     if ram(cell.tree.blob.read_bytes()) != RAM:
         pytest.skip(f"the area's address is for memory at {RAM.start:#x}-{RAM.stop:#x}")
-    if "CONFIG_DMABUF_HEAPS_CMA=y" not in cell.kernel.dotconfig.read_text():
+    if cell.kernel.option("CONFIG_DMABUF_HEAPS_CMA") != "y":
         pytest.skip("this kernel has no CONFIG_DMABUF_HEAPS_CMA")
     with boots.boot(HIGH.layout, HIGH.append) as guest:
         yield guest
@@ -47,9 +45,7 @@ def rig(high: Guest, boots: Boots, cell: Prepared) -> Rig:
     boots.cite(boots.log_of(high))
     if high.console.run(f"[ -c {DEVICES}/{NAME} ]", timeout=30).status:
         pytest.skip("the default area's heap has another name: default_cma_region since 6.17")
-    order = re.search(r"^CONFIG_CMA_ALIGNMENT=(\d+)$", cell.kernel.dotconfig.read_text(), re.M)
-    assert order
-    found = rig_of(high.console, NAME, 1 << int(order[1]))
+    found = rig_of(high.console, NAME, 1 << int(cell.kernel.option("CONFIG_CMA_ALIGNMENT")))
     assert found.before.base == 0x58400000
     return found
 

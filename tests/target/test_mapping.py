@@ -12,7 +12,6 @@ The oracle is kernel_page_tables: TCG models no caches, so nothing else here wou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,15 +68,13 @@ class Place:
 @pytest.fixture
 def linear(guest: Guest, cell: Prepared) -> LinearMap:
     """Where low memory lies."""
-    offset = re.search(r"^CONFIG_PAGE_OFFSET=(\w+)$", cell.kernel.dotconfig.read_text(), re.M)
-    assert offset
-    return linear_map(take(guest.console), int(offset[1], 0))
+    return linear_map(take(guest.console), int(cell.kernel.option("CONFIG_PAGE_OFFSET"), 0))
 
 
 @pytest.fixture
 def tables(guest: Guest, cell: Prepared) -> Callable[[], PageTables]:
     """Read the page tables, now."""
-    if "CONFIG_ARM_PTDUMP_DEBUGFS=y" not in cell.kernel.dotconfig.read_text():
+    if cell.kernel.option("CONFIG_ARM_PTDUMP_DEBUGFS") != "y":
         pytest.skip("kernel_page_tables needs CONFIG_ARM_PTDUMP_DEBUGFS")
     return lambda: read(guest.console)
 

@@ -9,7 +9,6 @@ Nothing may be busy: the areas hold at most pages of idle processes, which can b
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -64,14 +63,12 @@ def subject(
     device = DEFAULT_DEVICE if wanted.default else f"{DEFAULT_DEVICE}-{wanted.node}"
     snapshot = counters.take(guest.console)
     area = snapshot.area(wanted.node)
-    order = re.search(r"^CONFIG_CMA_ALIGNMENT=(\d+)$", cell.kernel.dotconfig.read_text(), re.M)
-    assert order
     return Subject(
         Helper(guest.console, device=device, timeout=60),
         area.name,
         DeviceModel(
             AreaModel.of(area.base_pfn * PAGE, area.count, area.set),
-            max_order=int(order[1]),
+            max_order=int(cell.kernel.option("CONFIG_CMA_ALIGNMENT")),
             private=not wanted.default,
         ),
         tuple(
