@@ -11,6 +11,7 @@
 
 #include "area.h"
 #include "audit.h"
+#include "memory.h"
 
 /* Every allocation that may fail on purpose: no message, and no warning from the page allocator. */
 #define GFP_QUIET (GFP_KERNEL | __GFP_NOWARN)
@@ -31,6 +32,7 @@
  * @pins: pinned ranges, the latest first
  * @filler: pages of the page allocator, to fill memory with
  * @lent: movable pages of the page allocator
+ * @shortage: while the two lists may hold all of memory
  * @audit: what was true when the case began
  * @ready: whether the case could begin
  */
@@ -44,6 +46,7 @@ struct fixture {
 	struct list_head pins;
 	struct list_head filler;
 	struct list_head lent;
+	struct shortage shortage;
 	struct audit audit;
 	bool ready;
 };

@@ -3,6 +3,8 @@
 
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/oom.h>
+#include <linux/sched.h>
 #include <linux/vmstat.h>
 
 #include "memory.h"
@@ -68,4 +70,32 @@ unsigned long fill_zone(struct list_head *list, struct zone *zone)
 			break;
 	}
 	return taken;
+}
+
+/* The owner cannot wait for itself: it is the OOM killer's to judge, as without a notifier. */
+static int shortage_oom(struct notifier_block *oom, unsigned long action, void *freed)
+{
+	struct shortage *shortage = container_of(oom, struct shortage, oom);
+
+	if (current != shortage->owner)
+		(*(unsigned long *)freed)++;
+	return NOTIFY_OK;
+}
+
+/*
+ * Until shortage_end(), tasks other than the caller that find no memory try again, and none is
+ * killed: out_of_memory() returns when a notifier says that pages come back, as the case's do.
+ * Otherwise a case that leaves just the reserves ends the guest's sshd, or init.
+ */
+int shortage_begin(struct shortage *shortage)
+{
+	shortage->oom.notifier_call = shortage_oom;
+	shortage->owner = current;
+	return register_oom_notifier(&shortage->oom);
+}
+
+void shortage_end(struct shortage *shortage)
+{
+	unregister_oom_notifier(&shortage->oom);
+	shortage->owner = NULL;
 }

@@ -91,7 +91,7 @@ static int cma_areas_init(struct kunit *test)
 	if (!fix->areas.count)
 		kunit_skip(test, "no area, or CMA_DEBUGFS is off");
 	fix->ready = true;
-	return 0;
+	return shortage_begin(&fix->shortage);
 }
 
 /* Runs after a case however it ended, and after an init that skipped or failed half way. */
@@ -106,6 +106,8 @@ static void fixture_end(struct kunit *test)
 	pin_put_all(test);
 	free_pages_of(&fix->lent);
 	free_pages_of(&fix->filler);
+	if (fix->shortage.owner)
+		shortage_end(&fix->shortage);
 	if (fix->ready)
 		audit_end(test, &fix->audit, &fix->areas);
 	if (fix->pdev)
