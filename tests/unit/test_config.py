@@ -138,6 +138,6 @@ def test_a_variant_says_how_its_guests_are_started():
 def test_a_variant_that_cannot_be_is_refused(tmp_path, monkeypatch, entry, complaint):
     original = (config.CONFIGS / "kernels.toml").read_text()
     (tmp_path / "kernels.toml").write_text(f"{original}\n[variant.mine]\n{entry}\n")
-    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    monkeypatch.setattr("harness.config.kernels.CONFIGS", tmp_path)
     with pytest.raises(ConfigError, match=complaint):
         config.load_kernel("6.12", "mine")

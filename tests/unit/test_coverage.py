@@ -193,7 +193,7 @@ def test_a_reason_for_a_file_that_is_not_listed_is_refused(tmp_path, monkeypatch
         '[[file]]\npath = "mm/cma.c"\n'
         '[[reason]]\nfile = "mm/cmma.c"\nfunction = "f"\nreason = "r"\n'
     )
-    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    monkeypatch.setattr("harness.config.coverage.CONFIGS", tmp_path)
     with pytest.raises(ConfigError, match=r"not listed: mm/cmma\.c"):
         config.load_coverage()
 

@@ -249,7 +249,7 @@ def test_the_kernel_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "kernels.toml").write_text(block.text)
     (name,) = tomllib.loads(block.text)["kernel"]
     with monkeypatch.context() as patch:
-        patch.setattr(config, "CONFIGS", tmp_path)
+        patch.setattr("harness.config.kernels.CONFIGS", tmp_path)
         kernel = config.load_kernel(name)
     assert kernel.package
     assert len(kernel.fragments()) == len(kernel.config)

@@ -1,0 +1,42 @@
+"""The only reader of TOML: kernels, boards, layouts and others as frozen values.
+
+A mistake in a file raises `ConfigError` with the file, the key and the nearest valid key.
+Names are looked up in configs/; a path to a .toml file (for a kernel: to a source tree) is
+taken as it is.
+"""
+
+from harness.config.boards import Board, load_board
+from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
+from harness.config.kernels import PLAIN, Kernel, Variant, load_kernel, variants
+from harness.config.layouts import Area, Layout, load_layout
+from harness.config.mutants import Mutant, load_mutants
+from harness.config.reading import CONFIGS, names, read_toml, require_known
+from harness.config.recipe import Recipe, load_recipe
+from harness.config.values import MIB, parse_size
+
+__all__ = [
+    "CONFIGS",
+    "MIB",
+    "PLAIN",
+    "Area",
+    "Board",
+    "Coverage",
+    "CoveredFile",
+    "Kernel",
+    "Layout",
+    "Mutant",
+    "Reason",
+    "Recipe",
+    "Variant",
+    "load_board",
+    "load_coverage",
+    "load_kernel",
+    "load_layout",
+    "load_mutants",
+    "load_recipe",
+    "names",
+    "parse_size",
+    "read_toml",
+    "require_known",
+    "variants",
+]

@@ -1,0 +1,106 @@
+"""configs/kernels.toml: the kernels that can be built by name, and their variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from harness.config.reading import CONFIGS, named_file, nearest, read_toml, validate
+from harness.config.values import Cmdline, Frozen
+from harness.errors import UsageError
+
+PLAIN = "plain"  # the kernel as its fragments have it, without a variant's
+
+
+class Variant(Frozen):
+    """What a build of any kernel adds, to see more of it: fragments, and variables of make.
+
+    `cmdline` is for the kernel's command line; `slow` is by how much longer the guest may take for
+    everything.
+    """
+
+    config: tuple[str, ...] = ()
+    make: Mapping[str, str] = {}
+    cmdline: Cmdline = ""
+    slow: float = Field(default=1, ge=1)
+
+
+class Kernel(Frozen):
+    """A kernel to build: where its source comes from and which fragments configure it.
+
+    `make` has variables of make's command line, such as the objects to profile. `cmdline` and
+    `slow` are what its variant wants of a guest: see `Variant`.
+    """
+
+    name: str
+    variant: str = PLAIN
+    make: Mapping[str, str] = {}
+    cmdline: Cmdline = ""
+    slow: float = Field(default=1, ge=1)
+    package: str | None = None
+    tree: Path | None = None
+    config: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.package is None) == (self.tree is None):
+            raise ValueError("give exactly one of 'package' and 'tree'")
+        return self
+
+    @property
+    def label(self) -> str:
+        """A name for people: 6.12, or 6.12+debug for a variant of it."""
+        return self.name if self.variant == PLAIN else f"{self.name}+{self.variant}"
+
+    def with_variant(self, name: str, variant: Variant) -> Kernel:
+        """Return this kernel as that variant of it."""
+        added = variant.model_dump() | {"config": self.config + variant.config}
+        return self.model_copy(update={"variant": name} | added)
+
+    def fragments(self) -> tuple[Path, ...]:
+        """Return the fragment files in the order in which they are merged."""
+        return tuple(named_file("kconfig", name, ".config") for name in self.config)
+
+
+def load_kernel(name: str, variant: str = PLAIN) -> Kernel:
+    """Return the kernel NAME of kernels.toml, or one for the source tree at the path NAME.
+
+    `variant` is one of that file's, or "plain".
+    """
+    path = CONFIGS / "kernels.toml"
+    tables = read_toml(path)
+    kernel = _load_kernel(name, tables, path)
+    if variant == PLAIN:
+        return kernel
+    variants: Mapping[str, Any] = tables.get("variant", {})
+    if variant not in variants:
+        raise UsageError(
+            f"no variant {variant!r}",
+            where=str(path),
+            next_step=f"choose one of: {PLAIN}, {', '.join(variants)}{nearest(variant, variants)}",
+        )
+    entry = validate(Variant, variants[variant], path, f"variant.{variant}.")
+    return kernel.with_variant(variant, entry)
+
+
+def _load_kernel(name: str, tables: Mapping[str, Any], path: Path) -> Kernel:
+    kernels: Mapping[str, Any] = tables.get("kernel", {})
+    if name in kernels:
+        return validate(Kernel, {"name": name} | kernels[name], path, f'kernel."{name}".')
+    tree = Path(name).expanduser()
+    if (tree / "Kbuild").is_file() and (tree / "mm").is_dir():
+        entry = {"name": tree.resolve().name, "tree": tree.resolve()} | tables.get("tree", {})
+        return validate(Kernel, entry, path, "tree.")
+    raise UsageError(
+        f"no kernel {name!r}: it is neither in kernels.toml nor the top of a kernel tree",
+        where=str(path),
+        next_step=f"choose one of: {', '.join(sorted(kernels))}{nearest(name, kernels)}",
+    )
+
+
+def variants() -> tuple[str, ...]:
+    """Return the names of the variants that every kernel can be built in."""
+    return (PLAIN, *read_toml(CONFIGS / "kernels.toml").get("variant", {}))
