@@ -1,0 +1,6 @@
+"""The command line: parse arguments, call, print. Each command is thin."""
+
+from harness.cli import cells, machine, mutants, records
+from harness.cli.app import app, main
+
+__all__ = ["app", "cells", "machine", "main", "mutants", "records"]

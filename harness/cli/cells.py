@@ -1,0 +1,174 @@
+"""Commands that make a cell, or boot it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import pytest
+import typer
+
+from harness import cell
+from harness.cli.app import app
+from harness.cli.options import (
+    BOARD,
+    KERNEL,
+    LAYOUT,
+    RUNS,
+    AppendOption,
+    BoardOption,
+    JsonOption,
+    KernelOption,
+    LayoutOption,
+    VariantOption,
+    ground,
+    print_facts,
+)
+from harness.config import PLAIN
+from harness.errors import UsageError
+from harness.guest.terminal import require
+from harness.live import LiveCell
+from harness.process import find, interactive
+from harness.results import record
+from harness.text import printable
+from harness.verdict import EXIT_USAGE
+
+_TRANSCRIPT = "transcript.log"
+_WELCOME = "modules are in /lib/cma: insmod /lib/cma/cma_test.ko; Ctrl-] leaves"
+_COMMAND_SECONDS = 3600.0
+# What pytest itself ends with, when no case decided.
+_EXITS: dict[int, int] = {
+    pytest.ExitCode.USAGE_ERROR: EXIT_USAGE,
+    pytest.ExitCode.NO_TESTS_COLLECTED: EXIT_USAGE,
+}
+
+
+@app.command()
+def build(
+    kernel: KernelOption = KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = BOARD,
+    layout: LayoutOption = LAYOUT,
+    refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a cell's kernel, modules, image and device tree.
+
+    Example: cma-harness build --kernel ~/linux --layout two-areas
+    """
+    chosen = cell.load(kernel, board, layout, variant)
+    prepared = cell.prepare(chosen, *ground(), refresh=refresh)
+    facts = {
+        "cell": chosen.name,
+        "kernel_version": prepared.kernel.version,
+        "kernel_key": prepared.kernel.key,
+        "zimage": str(prepared.kernel.zimage),
+        "vmlinux": str(prepared.kernel.vmlinux),
+        "config": str(prepared.kernel.dotconfig),
+        "modules": {name: str(path) for name, path in prepared.modules.items()},
+        "device_tree": str(prepared.tree.blob),
+        "initramfs": str(prepared.image.archive),
+    }
+    print_facts(facts, as_json)
+
+
+@app.command(
+    "test",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run_tests(
+    context: typer.Context,
+    kernel: KernelOption = KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = BOARD,
+    layout: LayoutOption = LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Run suites on a guest. This is pytest: -k, -x, -n, --lf, --junitxml and paths work.
+
+    Example: cma-harness test --layout two-areas -k private -x
+    """
+    chosen = [
+        *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
+        f"--append={append}",
+    ]
+    code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
+    raise typer.Exit(_EXITS.get(code, code))
+
+
+@app.command()
+def console(
+    kernel: KernelOption = KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = BOARD,
+    layout: LayoutOption = LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Boot a guest and give you its serial console; Ctrl-] leaves.
+
+    Example: cma-harness console --layout two-areas
+    """
+    require()
+    with _live(kernel, variant, board, layout, append) as live:
+        guest = live.guest()
+        print(_WELCOME)
+        guest.console.interact(live.directory / _TRANSCRIPT)
+        print(f"transcript: {live.directory / _TRANSCRIPT}")
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def ssh(
+    command: Annotated[list[str] | None, typer.Argument(help="Run this, else a shell.")] = None,
+    kernel: KernelOption = KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = BOARD,
+    layout: LayoutOption = LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Boot a guest, run a command (or a shell) on it over ssh, and power it off.
+
+    The exit status is the command's.
+
+    Example: cma-harness ssh cat /proc/meminfo
+    """
+    if not command:
+        require()
+    with _live(kernel, variant, board, layout, append) as live:
+        guest = live.guest()
+        if command:
+            done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
+            sys.stdout.write(printable(done.output) if sys.stdout.isatty() else done.output)
+            raise typer.Exit(done.status)
+        if guest.ssh is None:
+            raise UsageError(f"the board {board!r} has no network", next_step="cma-harness console")
+        print(_WELCOME)
+        guest.ssh.interact(live.directory / _TRANSCRIPT)
+
+
+@app.command()
+def gdb(
+    kernel: KernelOption = KERNEL,
+    variant: VariantOption = PLAIN,
+    board: BoardOption = BOARD,
+    layout: LayoutOption = LAYOUT,
+    append: AppendOption = "",
+) -> None:
+    """Boot a guest and attach gdb to it, with the kernel's symbols; quitting gdb ends it.
+
+    Example: cma-harness gdb --layout two-areas
+    """
+    find("gdb-multiarch")
+    with _live(kernel, variant, board, layout, append, gdb=True) as live:
+        machine = live.guest().machine
+        vmlinux = live.prepared.kernel.vmlinux
+        print(f"console: {live.directory}/console.log")
+        interactive(["gdb-multiarch", "-q", vmlinux, "-ex", f"target remote {machine.gdb}"])
+
+
+def _live(
+    kernel: str, variant: str, board: str, layout: str, append: str, *, gdb: bool = False
+) -> LiveCell:
+    """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
+    chosen = cell.load(kernel, board, layout, variant)
+    prepared = cell.prepare(chosen, *ground())
+    return LiveCell(prepared, record.new_directory(RUNS), append=append, gdb=gdb)

@@ -1,0 +1,37 @@
+"""The options that several commands have, and what each of them begins with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cache import Cache
+from harness.progress import Progress
+
+KernelOption = Annotated[str, typer.Option(help="A name of kernels.toml, or a kernel tree.")]
+VariantOption = Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")]
+BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
+LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]
+AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+
+RUNS = Path("runs")
+KERNEL, BOARD, LAYOUT, CONTRACT = "6.12", "virt", "default", "contract"
+
+
+def ground() -> tuple[Cache, Progress]:
+    """Return the cache, and what tells of the work."""
+    progress = Progress()
+    return Cache(on_wait=progress.say), progress
+
+
+def print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Print them as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        print(f"{name:<16}{value}")
