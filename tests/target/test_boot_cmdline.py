@@ -36,7 +36,7 @@ HIGHMEM = Scenario("vmalloc", "vmalloc=640M")
 # More than the 144 MiB of high memory.
 LARGE = Scenario("larger-than-high-memory", "cma=160M vmalloc=640M")
 MADE = [
-    pytest.param(each, id=each.name, marks=[pytest.mark.long] if each is HIGHMEM else [])
+    pytest.param(each, id=each.name, marks=[pytest.mark.long] if each in (HIGH, HIGHMEM) else [])
     for each in (KCONFIG, SIZE, FIXED, RANGE, HIGH, HIGHMEM)
 ]
 
@@ -64,6 +64,7 @@ def test_a_fixed_base_is_the_area_s_base(seen: See) -> None:
     assert (area.base, area.size) == (0x4C000000, 16 * MIB)
 
 
+@pytest.mark.long
 def test_a_fixed_base_may_be_in_high_memory(seen: See) -> None:
     area = seen(HIGH).area
     assert (area.base, area.size) == (0x5C000000, 16 * MIB)
@@ -83,6 +84,7 @@ def test_an_area_without_a_base_goes_to_high_memory(seen: See) -> None:
     assert facts.area.base >= facts.low_end()
 
 
+@pytest.mark.long
 def test_an_area_with_no_room_in_high_memory_lies_in_low_memory_as_a_whole(seen: See) -> None:
     """3.18, "mm: cma: Ensure that reservations never cross the low/high mem boundary"."""
     facts = seen(LARGE)
@@ -200,14 +202,22 @@ REFUSED = [
         "across-the-end-of-low-memory",
         "cma=16M@0x56800000 vmalloc=640M",
         "Region at 0x56800000 defined on low/high memory boundary (0x57000000)",
+        long=True,
     ),
     refusal(
         "behind-the-memory",
         "cma=16M@0x80000000",
         "Size (0x01000000) of region at 0x80000000 exceeds limit (0x60000000)",
+        long=True,
     ),
     # Only 8 MiB of the range are left behind the node. Below it there is room.
-    refusal("no-room-in-the-range", "cma=12M@0x50000000-0x51800000", mib=12, areas=(BLOCK,)),
+    refusal(
+        "no-room-in-the-range",
+        "cma=12M@0x50000000-0x51800000",
+        mib=12,
+        areas=(BLOCK,),
+        long=True,
+    ),
     refusal("over-a-node", "cma=16M@0x50800000", areas=(BLOCK,), long=True),
     refusal("over-the-initrd", "cma=16M@0x48000000", long=True),
     refusal(

@@ -140,6 +140,7 @@ def test_a_dynamic_default_node_wins_over_kconfig(seen: See) -> None:
     assert facts.said("cma: ") == []
 
 
+@pytest.mark.long
 def test_an_area_too_many_is_refused_and_the_others_work(seen: See) -> None:
     """cma_init_reserved_mem(). 6.12 makes Kconfig's area before those of static nodes."""
     facts = seen(FULL)
@@ -151,6 +152,7 @@ def test_an_area_too_many_is_refused_and_the_others_work(seen: See) -> None:
     assert disagreements(facts) == []
 
 
+@pytest.mark.long
 def test_without_a_free_slot_there_is_no_default_area_and_buffers_come_from_the_buddy(
     seen: See,
 ) -> None:

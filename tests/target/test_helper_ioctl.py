@@ -235,6 +235,7 @@ def snapshots(text: str) -> list[list[LiveBuffer]]:
     ]
 
 
+@pytest.mark.long
 def test_a_list_during_frees_is_a_moment_that_was(
     guest: Guest, helper: Helper, area: LiveArea
 ) -> None:
