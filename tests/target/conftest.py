@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from booted import RAM, Facts, Scenario, ram, read
+from kernel_log import marked
 from taking import Own
 
 from harness.boots import Boots
@@ -68,20 +67,8 @@ def used(guest: Guest, area: LiveArea) -> Callable[[], int]:
 
 @pytest.fixture
 def kernel_log(guest: Guest) -> Callable[[], tuple[str, ...]]:
-    """Read the kernel's messages since this fixture was made, without their times.
-
-    A line of our own marks the place: the ring buffer has no position that a shell could keep.
-    """
-    mark = f"cma-harness: the log from here on, {secrets.token_hex(8)}"
-    guest.run(f"echo '{mark}' >/dev/kmsg").checked("marking the kernel's log")
-
-    def since() -> tuple[str, ...]:
-        _before, found, after = guest.run("dmesg").checked("dmesg").partition(mark)
-        assert found, "the kernel's ring buffer has turned over within one test"
-        lines = after.splitlines()[1:]
-        return tuple(re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in lines)
-
-    return since
+    """Read the kernel's messages since this fixture was made."""
+    return marked(guest)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 from state import AreaState, Run, parse_areas, read_state
 
-from harness.cma.areas import DEBUGFS, SYSFS
-from harness.cma.heap import Answer, Heap
+from harness.cell import Prepared
+from harness.cma.areas import DEBUGFS, PAGE, SYSFS
+from harness.cma.heap import DEVICES, Answer, Heap
 from harness.cma.shell import Shell
 
+DIRT = 0xA5
 FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
 COUNTERS = ("alloc_pages_success", "alloc_pages_fail", "release_pages_success")
 
@@ -63,7 +66,34 @@ class Rig:
                 return Run(first, pages)
         raise AssertionError(f"no room for {pages} pages")
 
+    def bytes_left(self, size: int) -> int:
+        """Return how many bytes are not zero in a buffer whose pages were dirty before.
 
-def rig_of(shell: Shell, name: str, natural: int) -> Rig:
+        The pages are the same ones: first fit finds them again.
+        """
+        length = -(-size // PAGE) * PAGE
+        outcomes, (dirtied, again) = self.run(
+            f"alloc {size}", f"map 0 0 {length}", f"fill 0 {DIRT}", None, "unmap 0", "close 0",
+            f"alloc {size}", None, f"map 1 0 {length}", "count 1 0",
+        )  # fmt: skip
+        assert again.bits == dirtied.bits
+        left = outcomes[-1]
+        assert isinstance(left, int)
+        return left
+
+
+def rig_of(shell: Shell, cell: Prepared, name: str) -> Rig:
     """The heap of an area, as it is now."""
+    if cell.kernel.option("CONFIG_DMABUF_HEAPS_CMA") != "y":
+        pytest.skip("this kernel has no CONFIG_DMABUF_HEAPS_CMA")
+    if shell.run(f"[ -c '{DEVICES}/{name}' ]", timeout=30).status:
+        pytest.skip("the default area's heap has another name: default_cma_region since 6.17")
+    natural = 1 << int(cell.kernel.option("CONFIG_CMA_ALIGNMENT"))
     return Rig(Heap(shell, name), read_state(shell).areas[name], natural)
+
+
+def require_dirt_to_stay(shell: Shell) -> None:
+    """Skip where freed pages are cleared: a kernel that leaves a buffer dirty would not show."""
+    words = shell.run("cat /proc/cmdline", timeout=30).output.split()
+    if "init_on_alloc=0" not in words or "init_on_free=1" in words:
+        pytest.skip("this kernel zeroes pages itself: boot it with init_on_alloc=0")

@@ -8,12 +8,12 @@ as PAGES@FIRST, joined by "+", with their sum. The first is rate-limited to ten 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
 from debugfs import Debugfs, opened
+from kernel_log import marked
 from state import AreaState, read_state
 
 from harness.cma.answers import ProgramError
@@ -38,7 +38,7 @@ def directory(request: pytest.FixtureRequest, guest: Guest) -> Generator[Debugfs
 
 
 class Log:
-    """The kernel's messages of a stretch of time, without their times."""
+    """CMA's messages of a stretch of time."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -47,12 +47,9 @@ class Log:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Keep the messages that come within the block."""
-        mark = f"cma-harness: from here on, {secrets.token_hex(8)}"
-        self._guest.console.run(f"echo '{mark}' >/dev/kmsg", timeout=30)
+        since = marked(self._guest)
         yield
-        text = self._guest.console.run("dmesg", timeout=30).checked("dmesg").partition(mark)[2]
-        lines = [re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in text.splitlines()[1:]]
-        self.lines = tuple(line for line in lines if line.startswith("cma: "))
+        self.lines = tuple(line for line in since() if line.startswith("cma: "))
 
 
 @pytest.fixture

@@ -12,18 +12,16 @@ from collections.abc import Iterator
 
 import pytest
 from booted import RAM, Scenario, ram
-from rig import Rig, rig_of
+from rig import Rig, require_dirt_to_stay, rig_of
 
 from harness.boots import Boots
 from harness.cell import Prepared
 from harness.cma.areas import PAGE, SYSFS
-from harness.cma.heap import DEVICES
 from harness.config import MIB
 from harness.guest.guest import Guest
 
 HIGH = Scenario("high-heap", "cma=100M@0x58400000 vmalloc=640M")
 NAME = "reserved"  # of an area that the command line makes
-DIRT = 0xA5
 KILLS = 3
 LONG = 80 * MIB  # takes long enough to clear to be killed meanwhile
 
@@ -33,8 +31,6 @@ def high(boots: Boots, cell: Prepared) -> Iterator[Guest]:
     """A guest whose default area lies in high memory."""
     if ram(cell.tree.blob.read_bytes()) != RAM:
         pytest.skip(f"the area's address is for memory at {RAM.start:#x}-{RAM.stop:#x}")
-    if cell.kernel.option("CONFIG_DMABUF_HEAPS_CMA") != "y":
-        pytest.skip("this kernel has no CONFIG_DMABUF_HEAPS_CMA")
     with boots.boot(HIGH.layout, HIGH.append) as guest:
         yield guest
 
@@ -43,9 +39,7 @@ def high(boots: Boots, cell: Prepared) -> Iterator[Guest]:
 def rig(high: Guest, boots: Boots, cell: Prepared) -> Rig:
     """The heap of that guest."""
     boots.cite(boots.log_of(high))
-    if high.console.run(f"[ -c {DEVICES}/{NAME} ]", timeout=30).status:
-        pytest.skip("the default area's heap has another name: default_cma_region since 6.17")
-    found = rig_of(high.console, NAME, 1 << int(cell.kernel.option("CONFIG_CMA_ALIGNMENT")))
+    found = rig_of(high.console, cell, NAME)
     assert found.before.base == 0x58400000
     return found
 
@@ -59,16 +53,8 @@ def test_alignment_ends_at_cma_alignment(rig: Rig, more: int) -> None:
 
 @pytest.mark.parametrize("size", [PAGE, 3 * PAGE - 7, 4 * MIB])
 def test_a_buffer_is_zeroed_on_every_page(high: Guest, rig: Rig, size: int) -> None:
-    words = high.console.run("cat /proc/cmdline", timeout=30).output.split()
-    if "init_on_alloc=0" not in words or "init_on_free=1" in words:
-        pytest.skip("this kernel zeroes pages itself: boot it with init_on_alloc=0")
-    length = -(-size // PAGE) * PAGE
-    outcomes, (dirtied, again) = rig.run(
-        f"alloc {size}", f"map 0 0 {length}", f"fill 0 {DIRT}", None, "unmap 0", "close 0",
-        f"alloc {size}", None, f"map 1 0 {length}", "count 1 0",
-    )  # fmt: skip
-    assert again.bits == dirtied.bits
-    assert outcomes[-1] == 0
+    require_dirt_to_stay(high.console)
+    assert rig.bytes_left(size) == 0
 
 
 def test_an_allocation_that_is_killed_while_it_clears_leaves_nothing_behind(rig: Rig) -> None:
