@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,7 +95,10 @@ class Boots(Closing):
         self._number = 0
         self._cited: str | None = None
 
-    def boot(self, layout: Layout | str, append: str = "", *, edit: Edit | None = None) -> Guest:
+    @contextmanager
+    def boot(
+        self, layout: Layout | str, append: str = "", *, edit: Edit | None = None
+    ) -> Iterator[Guest]:
         """Boot this session's kernel and board with a layout: a value, a name or a TOML file.
 
         `append` follows the session's own `--append` on the command line. `edit` changes the
@@ -116,9 +120,12 @@ class Boots(Closing):
             error.where = f"{log}, {error.where}".removesuffix(", ")
             raise
         self._started.append(_Started(guest, log))
-        # At once, as it may end in many ways: what it is booted for has run by now.
-        executed.keep(guest, prepared.kernel, directory)
-        return guest
+        with guest:
+            # At once, as it may end in many ways: what it is booted for has run by now.
+            executed.keep(guest, prepared.kernel, directory)
+            yield guest
+            if guest.machine.alive:
+                executed.keep(guest, prepared.kernel, directory)
 
     def log_of(self, guest: Guest) -> str:
         """Return the path of a guest's console log, below the cell's directory."""

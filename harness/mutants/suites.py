@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.cell import Cell
 from harness.config import CONFIGS
-from harness.errors import CommandFailed
+from harness.errors import CommandFailed, DiskFull
 from harness.process import run
 from harness.results import record
 from harness.results.record import RUN_FILE, CaseRecord
@@ -100,7 +100,8 @@ def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, guests: int) -> 
     ]
     try:
         run(command, cwd=REPOSITORY, log=directory / OUTPUT)
-    except CommandFailed as failure:
+    # A case that quotes a guest's "No space left on device" looks like a full disk of ours.
+    except (CommandFailed, DiskFull) as failure:
         if not (directory / RUN_FILE).exists():  # it did not come as far as a guest
             return Judgement(errors=(str(failure),))
     stored = record.read(directory)
