@@ -27,13 +27,15 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.testing import CliRunner
 
-from harness import cli, config, pytest_plugin
+from harness import cli, config
 from harness.board import tree
 from harness.cma import areas
 from harness.cma.helper import Helper
 from harness.faults import FaultKind
 from harness.guest.guest import BOOT_SCRIPT, Guest
 from harness.guest.machine import CONSOLE_LOG
+from harness.pytest_plugin import fixtures
+from harness.pytest_plugin.run import SUITES
 from harness.results.record import RUN_FILE
 from harness.session import HTML_FILE, JUNIT_FILE
 from harness.verdict import EXIT_FAILED, EXIT_HOST, EXIT_PASSED, EXIT_USAGE, Verdict
@@ -309,8 +311,8 @@ def test_pytest_collects_the_python_example(tmp_path: Path) -> None:
 
 
 def test_the_python_example_asks_for_fixtures_of_the_plugin() -> None:
-    fixture = type(pytest_plugin.guest)
-    offered = {value.name for value in vars(pytest_plugin).values() if isinstance(value, fixture)}
+    fixture = type(fixtures.guest)
+    offered = {value.name for value in vars(fixtures).values() if isinstance(value, fixture)}
     asked = {name for test in python_tests() for name in inspect.signature(test).parameters}
     assert asked == {"guest", "helper"}
     assert asked | {"cell"} <= offered
@@ -358,7 +360,7 @@ def test_two_areas_is_what_readme_says() -> None:
 
 def test_the_default_paths_are_what_readme_says() -> None:
     paths = re.findall(r"^Without a path it runs (\S+)\. ", README, re.M)
-    assert [ROOT / path for path in paths] == list(pytest_plugin.SUITES)
+    assert [ROOT / path for path in paths] == list(SUITES)
 
 
 def test_each_verdict_and_exit_code_has_a_row() -> None:

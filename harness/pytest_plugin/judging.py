@@ -1,0 +1,136 @@
+"""What each item ends as: its own words, the kernel's faults, and the audit of CMA behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from harness.ktap.tree import worse
+from harness.module_run import Outcome
+from harness.pytest_plugin.kunit import CaseItem, ModuleItem
+from harness.pytest_plugin.stash import METRICS, OUTCOME, SESSION
+from harness.recording import CASE, VERDICT
+from harness.results.record import Metric
+from harness.session import CaseEnded, Session, planned
+from harness.verdict import Verdict
+
+_BEGAN = pytest.StashKey[int]()
+_SECONDS = pytest.StashKey[float]()
+_DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Make it a CRASH when the kernel faulted, whatever the test itself found."""
+    running = item.config.stash[SESSION].live.running
+    item.stash[_BEGAN] = running.console.position if running else 0
+    with _faults_watched(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """The same for what the fixtures do; then make it a FAIL when the accounting is broken."""
+    broken: tuple[str, ...] = ()
+    try:
+        with _faults_watched(item):
+            yield
+    finally:
+        # Also behind a failure: what it left must not be blamed on the next case.
+        broken = _audit(item, nextitem)
+    if broken:
+        raise CaseEnded(Outcome(Verdict.FAIL, "\n".join(broken)))
+
+
+def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
+    """Audit what had the guest; every page of the areas where a module or a file ends.
+
+    A case of a module is audited with the module: it reports while the next one runs already.
+    """
+    live = item.config.stash[SESSION].live
+    if isinstance(item, ModuleItem):
+        return live.audit(pages=True)
+    if "guest" not in getattr(item, "fixturenames", ()):
+        return ()
+    return live.audit(pages=nextitem is None or nextitem.path != item.path)
+
+
+@contextmanager
+def _faults_watched(item: pytest.Item) -> Iterator[None]:
+    session = item.config.stash[SESSION]
+    live = session.live
+    try:
+        yield
+    finally:
+        # A module's run judges its own stretch of console.
+        if not isinstance(item, CaseItem | ModuleItem):
+            faults = live.running.console.take_faults() if live.running is not None else ()
+            faults += session.further.take_faults()
+            if faults:
+                raise CaseEnded(Outcome(Verdict.CRASH, live.explain(faults)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Judge each phase; after the last, hand the verdict to the controller."""
+    report = yield
+    session = item.config.stash[SESSION]
+    item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
+    outcome = _judged(report, call, session)
+    if outcome is not None:
+        before = item.stash.get(OUTCOME, outcome)
+        worst = worse(before.verdict, outcome.verdict)
+        item.stash[OUTCOME] = before if before.verdict == worst else outcome
+        if outcome.verdict in _DAMAGED and _had_the_guest(item):
+            session.live.discard()
+        report.user_properties.append((VERDICT, str(outcome.verdict)))
+    if report.when == "teardown":
+        report.user_properties.append((CASE, _payload(item, session)))
+    return report
+
+
+def _had_the_guest(item: pytest.Item) -> bool:
+    """Whether a test may have damaged the shared guest; a module's run sees to that itself."""
+    if isinstance(item, CaseItem | ModuleItem):
+        return False
+    return "guest" in getattr(item, "fixturenames", ("guest",))
+
+
+def _judged(
+    report: pytest.TestReport, call: pytest.CallInfo[None], session: Session
+) -> Outcome | None:
+    """Return the outcome of a phase, None when it passed; an xfail mark excuses a FAIL alone."""
+    if call.excinfo is None:
+        strict = report.when == "call" and report.failed
+        return Outcome(Verdict.FAIL, "passed, but was to fail") if strict else None
+    outcome = session.judge(call.excinfo.value)
+    if not hasattr(report, "wasxfail") or outcome.verdict is Verdict.XFAIL:
+        return outcome
+    if outcome.verdict is Verdict.FAIL:
+        return Outcome(Verdict.XFAIL, report.wasxfail or "was to fail")
+    del report.wasxfail
+    report.outcome = "failed"
+    return outcome
+
+
+def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
+    outcome = item.stash.get(OUTCOME, Outcome(Verdict.PASS, ""))
+    further = session.further.cited()
+    kept: dict[str, Metric] = item.stash.get(METRICS, {})
+    case = planned(item.nodeid).model_copy(
+        update={
+            "verdict": outcome.verdict,
+            "message": outcome.message,
+            "metrics": {**outcome.metrics, **kept},
+            "console": outcome.console or further or session.live.span(item.stash.get(_BEGAN, 0)),
+            "duration": item.stash.get(_SECONDS, 0.0),
+        }
+    )
+    return {"case": case.model_dump(mode="json"), "seen": session.seen()}

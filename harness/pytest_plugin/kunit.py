@@ -1,0 +1,75 @@
+"""KUnit suites of modules, as items of pytest: a case each, and the module's end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from harness.kernel.kunit_elf import Suite
+from harness.kernel.modules import KMOD
+from harness.live import LiveCell
+from harness.module_run import Outcome
+from harness.pytest_plugin.items import TargetItem
+from harness.pytest_plugin.stash import SESSION
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the KUnit cases of the modules that a Kbuild file of kmod/ builds."""
+    if file_path.name == "Kbuild" and file_path.parent.parent == KMOD:
+        return KbuildFile.from_parent(parent, path=file_path)
+    return None
+
+
+class KbuildFile(pytest.File):
+    """A folder of kmod/: the suites of its modules."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Yield a node for each suite that the modules hold."""
+        prepared = self.config.stash[SESSION].prepared
+        for name, path in prepared.modules.items():
+            if path.parent.name == self.path.parent.name:
+                for suite in prepared.modules.suites(name):
+                    node = SuiteNode.from_parent(self, name=suite.name)
+                    node.module, node.suite = name, suite
+                    yield node
+
+
+class SuiteNode(pytest.Collector):
+    """A KUnit suite of a module."""
+
+    module: str
+    suite: Suite
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """Yield an item for each case; one whose name is taken gets its number behind it."""
+        seen: set[str] = set()
+        for number, case in enumerate(self.suite.cases, 1):
+            name = case.name if case.name not in seen else f"{case.name}#{number}"
+            seen.add(name)
+            item = CaseItem.from_parent(self, name=name)
+            item.module, item.suite, item.number = self.module, self.suite.name, number
+            yield item
+
+
+class CaseItem(TargetItem):
+    """A KUnit case: the one with `number` in the plan of `suite`."""
+
+    module: str
+    suite: str
+    number: int
+
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Wait for the case's result."""
+        timeout: float = self.config.option.case_timeout
+        return live.outcome(self.module, self.suite, self.number, timeout)
+
+
+class ModuleItem(TargetItem):
+    """The end of a module: what belongs to no case of it, and its unloading."""
+
+    def outcome(self, live: LiveCell) -> Outcome:
+        """Unload the module."""
+        timeout: float = self.config.option.case_timeout
+        return live.module_end(self.name, timeout)

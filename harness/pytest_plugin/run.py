@@ -1,0 +1,113 @@
+"""The run: its options, what it prepares before pytest collects, and who records it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cell
+from harness.boots import Boots
+from harness.cache import Cache
+from harness.config import PLAIN
+from harness.kernel.modules import KMOD
+from harness.live import LiveCell
+from harness.progress import Progress
+from harness.pytest_plugin.stash import SESSION
+from harness.recording import Recording
+from harness.results.record import Recorder
+from harness.session import Session
+
+SUITES = (KMOD / "cma_kunit",)  # when no path is given
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that choose the cell."""
+    group = parser.getgroup("cma-harness", "the cell that the tests run on")
+    group.addoption("--kernel", default="6.12", help="a name of kernels.toml, or a kernel tree")
+    group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
+    group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")
+    group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
+    group.addoption("--append", default="", help="added to the kernel's command line")
+    group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
+    group.addoption("--seed", type=int, help="of random operations; by default another each time")
+    group.addoption("--runs", type=Path, default=Path("runs"), help="where records go")
+    group.addoption("--run-dir", type=Path, help="write the record here, not to runs/<UTC>-<id>")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Prepare the cell; a `HarnessError` goes up to the command line as it is."""
+    if config.option.help or config.option.version or hasattr(config, "workerinput"):
+        return
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = [str(path) for path in SUITES]
+    if getattr(config.option, "dist", "no") == "load":  # one guest has all cases of a module
+        config.option.dist = "loadfile"
+    _seed(config)
+    config.stash[SESSION] = _prepare(config)
+
+
+def _seed(config: pytest.Config) -> None:
+    """Choose the run's seed; hypothesis takes it, and workers of pytest-xdist have it too."""
+    option = config.option
+    if option.seed is None:
+        option.seed = secrets.randbits(32)
+    if getattr(option, "hypothesis_seed", None) is None:
+        option.hypothesis_seed = str(option.seed)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Tell the seed, with which a run's random operations come again."""
+    return f"seed: {config.option.seed}" if SESSION in config.stash else None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Find in a worker what the controller prepared, and begin to record in the controller."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        config.stash[SESSION] = _prepare(config)
+    elif SESSION in config.stash:
+        config.pluginmanager.register(Recording(config.stash[SESSION]))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End a worker's guests as the controller's are ended: they may have counted coverage."""
+    if hasattr(session.config, "workerinput"):
+        session.config.stash[SESSION].end()
+
+
+def _prepare(config: pytest.Config) -> Session:
+    option = config.option
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    progress = Progress(quiet=worker is not None)
+    chosen = cell.load(option.kernel, option.board, option.layout, option.variant)
+    cache = Cache(on_wait=progress.say)
+    prepared = cell.prepare(chosen, cache, progress)
+    recorder = None
+    directory = Path(os.devnull)  # with --collect-only nothing boots
+    if worker is not None:
+        directory = Path(worker["cma_run"]) / chosen.name / worker["workerid"]
+    elif not option.collectonly:
+        recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
+        directory = recorder.directory / chosen.name
+    live = LiveCell(prepared, directory, append=option.append)
+    further = Boots(prepared, directory / "boots", cache, append=option.append)
+    return Session(prepared, live, further, progress, recorder, seed=option.seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the run is recorded."""
+    recorder = node.config.stash[SESSION].recorder
+    node.workerinput["cma_run"] = str(recorder.directory.absolute())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Write the planned cases; pytest-xdist's controller collects nothing itself."""
+    node.config.stash[SESSION].plan(ids)

@@ -1,0 +1,13 @@
+"""What the plugin keeps with pytest's configuration and items."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.module_run import Outcome
+from harness.results.record import Metric
+from harness.session import Session
+
+SESSION = pytest.StashKey[Session]()
+OUTCOME = pytest.StashKey[Outcome]()
+METRICS = pytest.StashKey[dict[str, Metric]]()
