@@ -121,7 +121,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
     Raises `ConfigError` for an option that did not survive, `BuildFailed` with the compiler's
     last words.
     """
-    requests = kconfig.read_fragments(kernel.fragments())
+    requests = kconfig.read_fragments(kernel.fragments(), source.version)
     chain = toolchain()
     inputs = {
         "source": source.identity,

@@ -7,41 +7,58 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.versions import Versions
 from harness.errors import ConfigError
 
-_LINE = re.compile(r"(?:(CONFIG_\w+)=(.+)|# (CONFIG_\w+) is not set)\s*")
+_VALUE = r'"(?:[^"\\]|\\.)*"|[^\s"]+'
+_LINE = re.compile(
+    rf"(?:(CONFIG_\w+)=({_VALUE})|# (CONFIG_\w+) is not set)(?:\s+# ((?:since|before) .*?))?\s*"
+)
 UNSET = "n"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line of a fragment: a symbol, the value wanted, and where it stands."""
+    """One line of a fragment: a symbol, the value wanted, where it stands, for which kernels."""
 
     symbol: str
     value: str
     where: str
+    versions: Versions | None = None
 
 
-def read_fragments(paths: Iterable[Path]) -> tuple[Request, ...]:
-    """Return the requests of all fragments; a later one overrides an earlier one.
+def read_fragments(paths: Iterable[Path], version: str) -> tuple[Request, ...]:
+    """Return what the fragments ask of a kernel of that version; a later one overrides.
 
-    Raises `ConfigError` for a line that is neither a comment nor a setting.
+    A setting that ends in "# since 5.13" or "# before 6.12" is for those kernels only. Raises
+    `ConfigError` for a line that is neither a comment nor a setting.
     """
     wanted: dict[str, Request] = {}
     for path in paths:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            where = f"{path.name}:{number}"
-            match = _LINE.fullmatch(line)
-            if match:
-                symbol = match[1] or match[3]
-                wanted[symbol] = Request(symbol, match[2] or UNSET, where)
-            elif line.strip() and not line.startswith("#"):
-                raise ConfigError(
-                    f"{line!r} is not a setting",
-                    where=f"{path}:{number}",
-                    next_step="write CONFIG_NAME=value or '# CONFIG_NAME is not set'",
-                )
+            request = _read_line(line, path, number)
+            if request and (request.versions is None or version in request.versions):
+                wanted[request.symbol] = request
     return tuple(wanted.values())
+
+
+def _read_line(line: str, path: Path, number: int) -> Request | None:
+    """Return what a line asks for, None for a comment."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        if not line.strip() or line.startswith("#"):
+            return None
+        raise ConfigError(
+            f"{line!r} is not a setting",
+            where=f"{path}:{number}",
+            next_step="write CONFIG_NAME=value or '# CONFIG_NAME is not set', "
+            "and behind it, for some kernels only, '# since 5.13' or '# before 6.12'",
+        )
+    try:
+        versions = Versions.parse(match[4]) if match[4] else None
+    except ValueError as problem:
+        raise ConfigError(str(problem), where=f"{path}:{number}") from problem
+    return Request(match[1] or match[3], match[2] or UNSET, f"{path.name}:{number}", versions)
 
 
 def render(requests: Iterable[Request]) -> str:

@@ -35,10 +35,10 @@ def tree(tmp_path):
     return tmp_path
 
 
-def fragment(tmp_path, text):
+def fragment(tmp_path, text, version="6.12.117"):
     path = tmp_path / "my.config"
     path.write_text(text)
-    return kconfig.read_fragments([path])
+    return kconfig.read_fragments([path], version)
 
 
 def test_a_later_fragment_overrides(tmp_path):
@@ -48,6 +48,29 @@ def test_a_later_fragment_overrides(tmp_path):
         ("CONFIG_B", "7"),
     ]
     assert kconfig.render(requests) == "# CONFIG_A is not set\nCONFIG_B=7\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [
+        ("5.10.262", 'CONFIG_ALWAYS=y\nCONFIG_OLD="a # b"\n'),
+        ("6.12.117", "CONFIG_ALWAYS=y\n# CONFIG_NEW is not set\n"),
+    ],
+)
+def test_a_setting_can_be_for_some_kernels_only(tmp_path, version, wanted):
+    text = (
+        "CONFIG_ALWAYS=y\n"
+        'CONFIG_OLD="a # b" # before 6.1\n'
+        "# CONFIG_NEW is not set # since 6.1\n"
+        "# since 6.1 this is a comment\n"
+    )
+    assert kconfig.render(fragment(tmp_path, text, version)) == wanted
+
+
+@pytest.mark.parametrize("condition", ["since six", "before 6.1 since 6.12"])
+def test_a_condition_that_cannot_be_read_is_refused_with_its_place(tmp_path, condition):
+    with pytest.raises(ConfigError, match=r"my\.config:1: .*no versions such as"):
+        fragment(tmp_path, f"CONFIG_A=y # {condition}\n")
 
 
 def test_a_line_that_is_no_setting_is_refused_with_its_place(tmp_path):
@@ -86,5 +109,5 @@ def test_a_wrong_value_is_lost_too(tree):
 
 
 def test_the_supplied_fragments_ask_for_cma():
-    requests = kconfig.read_fragments(load_kernel("6.12").fragments())
+    requests = kconfig.read_fragments(load_kernel("6.12").fragments(), "6.12.117")
     assert ("CONFIG_CMA", "y") in [(each.symbol, each.value) for each in requests]
