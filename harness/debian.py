@@ -3,6 +3,10 @@
 The mirrors are those that the host's own apt uses; apt checks the signatures of the indexes and
 the hashes of the packages. What a name resolved to is remembered in the cache, so that a second
 run asks no mirror.
+
+Suites other than the host's are looked for on the same mirrors, and held to the same: signed by a
+key of Debian's that has not expired, and not older than the index says it may get. An index that
+Debian no longer renews (bullseye's) has no such date, so nothing must be excused for it.
 """
 
 from __future__ import annotations
@@ -34,25 +38,30 @@ class Package:
 
 
 class AptRoot:
-    """apt for one architecture, with state of its own below the cache."""
+    """apt for one architecture and some suites, with state of its own below the cache.
 
-    def __init__(self, cache: Cache, architecture: str) -> None:
+    Without `suites` it has those of the host.
+    """
+
+    def __init__(self, cache: Cache, architecture: str, suites: tuple[str, ...] = ()) -> None:
         self._cache = cache
         self.architecture = architecture
+        self.suites = suites
+        self._name = "-".join((architecture, *suites))
         self._fresh = False
 
     def resolve(self, names: tuple[str, ...]) -> tuple[Package, ...]:
-        """Return the newest version of each package that the host's suites offer.
+        """Return the newest version of each package that the suites offer.
 
         Raises `DownloadError` when no index can be had or a package is in none.
         """
-        with self._cache.lock(f"apt-{self.architecture}"):
+        with self._cache.lock(f"apt-{self._name}"):
             self._update()
             return tuple(self._show(name) for name in names)
 
     def download(self, package: Package, directory: Path) -> Path:
         """Fetch one package into `directory` and return the .deb, its hash checked."""
-        with self._cache.lock(f"apt-{self.architecture}"):
+        with self._cache.lock(f"apt-{self._name}"):
             self._update()
             run(
                 [*self._apt("apt-get"), "download", f"{package.name}={package.version}"],
@@ -68,7 +77,7 @@ class AptRoot:
         return found[0]
 
     def _apt(self, program: str) -> list[str]:
-        state = self._cache.root / "apt" / self.architecture
+        state = self._cache.root / "apt" / self._name
         options = {
             "Dir::State": state / "state",
             "Dir::State::Lists": state / "lists",
@@ -92,10 +101,11 @@ class AptRoot:
         """
         if self._fresh:
             return
-        state = self._cache.root / "apt" / self.architecture
+        state = self._cache.root / "apt" / self._name
         for part in ("state", "lists/partial", "cache/archives/partial"):
             (state / part).mkdir(parents=True, exist_ok=True)
-        (state / "sources.list").write_text("".join(f"{line}\n" for line in _host_sources()))
+        lines = sources(_host_targets(), self.suites)
+        (state / "sources.list").write_text("".join(f"{line}\n" for line in lines))
         try:
             run([*self._apt("apt-get"), "update"])
         except CommandFailed as problem:
@@ -109,38 +119,76 @@ class AptRoot:
             shown = run([*self._apt("apt-cache"), "show", "--no-all-versions", name]).output
         except CommandFailed as problem:
             raise DownloadError(
-                f"no suite of the host's apt sources has {name}:{self.architecture}"
+                f"{self._where()} has {name}:{self.architecture}"
                 + (
                     f"; the indexes did not all arrive: {self._complaint}"
                     if self._complaint
                     else ""
                 ),
                 where="apt",
-                next_step="add the suite that has it to the host's apt sources, or try again later",
+                next_step="add the suite that has it to the host's apt sources, or try again later"
+                if not self.suites
+                else "try again later, or use a mirror that has these suites",
             ) from problem
         fields = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
         return Package(name, fields["Version"], fields["Architecture"], fields["SHA256"])
+
+    def _where(self) -> str:
+        if self.suites:
+            return f"none of the suites {', '.join(self.suites)} on the host's mirrors"
+        return "no suite of the host's apt sources"
 
 
 class DownloadFailed(CommandFailed, DownloadError):
     """apt-get could not fetch a package."""
 
 
-def _host_sources() -> list[str]:
-    """Return sources.list lines for every suite of the host's apt that is Debian's."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A component of a suite on one of the host's mirrors."""
+
+    uri: str
+    suite: str
+    component: str
+
+
+def _host_targets() -> tuple[Target, ...]:
+    """Return every component of Debian's that the host's apt has an index of."""
     listed = run(
         ["apt-get", "indextargets", "--format", _FIELDS, "Created-By: Packages", "Origin: Debian"]
     )
-    signed = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
-    targets = [target.split("|") for target in dict.fromkeys(listed.output.splitlines())]
-    lines = [f"deb {signed}{' '.join(target)}" for target in targets if len(target) == 3]
-    if not lines:
+    rows = [line.split("|") for line in dict.fromkeys(listed.output.splitlines())]
+    targets = tuple(Target(*row) for row in rows if len(row) == 3)
+    if not targets:
         raise DownloadError(
             "the host's apt has no index of a Debian suite",
             where="apt-get indextargets",
             next_step="run 'apt-get update' (on a Debian host), then try again",
         )
-    return lines
+    return targets
+
+
+def sources(targets: tuple[Target, ...], suites: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the lines of a sources.list: of the host's own suites, or of those named instead.
+
+    A mirror has the security suites in an archive of their own. So a suite of either kind is
+    looked for where the host has its own of that kind.
+    """
+    wanted = targets
+    if suites:
+        places = dict.fromkeys((target.uri, _is_security(target.suite)) for target in targets)
+        wanted = tuple(
+            Target(uri, suite, "main")
+            for suite in suites
+            for uri, security in places
+            if security == _is_security(suite)
+        )
+    signed = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
+    return tuple(f"deb {signed}{each.uri} {each.suite} {each.component}" for each in wanted)
+
+
+def _is_security(suite: str) -> bool:
+    return suite.endswith("-security")
 
 
 def verify(path: Path, sha256: str) -> None:
@@ -155,14 +203,17 @@ def verify(path: Path, sha256: str) -> None:
         )
 
 
-def remembered(cache: Cache, names: tuple[str, ...], architecture: str) -> tuple[Package, ...]:
+def remembered(
+    cache: Cache, names: tuple[str, ...], architecture: str, suites: tuple[str, ...] = ()
+) -> tuple[Package, ...]:
     """Return what `names` resolved to the last time, or resolve and remember it now."""
-    key = cache.key({"names": names, "architecture": architecture})
+    inputs = {"names": names, "architecture": architecture}
+    key = cache.key(inputs | ({"suites": suites} if suites else {}))
     note = cache.root / "resolved" / f"{key}.json"
     # A note that does not read is one that is not there.
     with suppress(OSError, ValueError, TypeError):
         return tuple(Package(**fields) for fields in json.loads(note.read_text()))
-    packages = AptRoot(cache, architecture).resolve(names)
+    packages = AptRoot(cache, architecture, suites).resolve(names)
     note.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as aside:
         json.dump([asdict(package) for package in packages], aside, indent=1)

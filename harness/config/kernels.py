@@ -41,6 +41,7 @@ class Kernel(Frozen):
     cmdline: Cmdline = ""
     slow: float = Field(default=1, ge=1)
     package: str | None = None
+    suites: tuple[str, ...] = ()
     tree: Path | None = None
     config: tuple[str, ...]
 
@@ -88,11 +89,13 @@ def load_kernel(name: str, variant: str = PLAIN) -> Kernel:
 
 def _load_kernel(name: str, tables: Mapping[str, Any], path: Path) -> Kernel:
     kernels: Mapping[str, Any] = tables.get("kernel", {})
+    common: dict[str, Any] = tables.get("tree", {})
     if name in kernels:
-        return validate(Kernel, {"name": name} | kernels[name], path, f'kernel."{name}".')
+        entry = {"name": name} | common | kernels[name]
+        return validate(Kernel, entry, path, f'kernel."{name}".')
     tree = Path(name).expanduser()
     if (tree / "Kbuild").is_file() and (tree / "mm").is_dir():
-        entry = {"name": tree.resolve().name, "tree": tree.resolve()} | tables.get("tree", {})
+        entry = {"name": tree.resolve().name, "tree": tree.resolve()} | common
         return validate(Kernel, entry, path, "tree.")
     raise UsageError(
         f"no kernel {name!r}: it is neither in kernels.toml nor the top of a kernel tree",

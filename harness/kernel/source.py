@@ -40,20 +40,22 @@ def obtain(kernel: Kernel, cache: Cache, progress: Progress) -> Source:
             phase.note(f"{source.version} at {kernel.tree}")
             return source
         assert kernel.package is not None
-        source, made = _debian(kernel.package, cache, progress)
+        source, made = _debian(kernel.package, kernel.suites, cache, progress)
         phase.note(f"{kernel.package} {source.identity}{'' if made else ' (cached)'}")
         return source
 
 
-def _debian(name: str, cache: Cache, progress: Progress) -> tuple[Source, bool]:
+def _debian(
+    name: str, suites: tuple[str, ...], cache: Cache, progress: Progress
+) -> tuple[Source, bool]:
     native = host_architecture()
     # The host's architecture, not armhf: linux-source is `all`, and the native index is the one
     # that mirrors keep in step.
-    package = remembered(cache, (name,), native)[0]
+    package = remembered(cache, (name,), native, suites)[0]
 
     def fetch(directory: Path) -> None:
         progress.say(f"source   fetching {package.name} {package.version} (about 150 MB)")
-        deb = AptRoot(cache, native).download(package, directory)
+        deb = AptRoot(cache, native, suites).download(package, directory)
         run(["dpkg-deb", "-x", deb, directory / "deb"])
         archive = next((directory / "deb" / "usr" / "src").glob("linux-source-*.tar.xz"))
         tree = directory / "linux"

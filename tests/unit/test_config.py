@@ -90,7 +90,7 @@ def test_sizes(text, size):
     [
         (config.load_board, "vird", "virt"),
         (config.load_layout, "two-area", "two-areas"),
-        (config.load_kernel, "6.21", "6.12"),
+        (config.load_kernel, "6.122", "6.12"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest_one(load, name, nearest):
