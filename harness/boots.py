@@ -164,7 +164,9 @@ class Boots(Closing):
 
     def _with_layout(self, layout: Layout) -> Prepared:
         cell = replace(self._prepared.cell, layout=layout)
-        made = tree.make(cell.board, layout, self._cache, Progress(quiet=True))
+        made = tree.make(
+            cell.board, layout, self._prepared.kernel.source, self._cache, Progress(quiet=True)
+        )
         return replace(self._prepared, cell=cell, tree=made)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness import config, debian
-from harness.board import tree
+from harness.board import machines, tree
 from harness.cache import Cache
 from harness.config import Board, Kernel, Layout
 from harness.guest.qemu import Launch
@@ -40,8 +40,9 @@ class Cell:
 
 def load(kernel: str, board: str, layout: str, variant: str = config.PLAIN) -> Cell:
     """Return the cell of those names; raise `UsageError` or `ConfigError`."""
+    machine = config.load_board(board)
     return Cell(
-        config.load_kernel(kernel, variant), config.load_board(board), config.load_layout(layout)
+        config.load_kernel(kernel, variant, machine.family), machine, config.load_layout(layout)
     )
 
 
@@ -58,7 +59,8 @@ class Prepared:
     def launch(self, append: str = "") -> Launch:
         """Return what QEMU is to be started with; `append` ends the kernel's command line."""
         board, cell = self.cell.board, self.cell
-        words = (f"console={board.console}", _CMDLINE, cell.kernel.cmdline, cell.layout.cmdline)
+        console = f"console={board.console}"
+        words = (console, _CMDLINE, board.cmdline, cell.kernel.cmdline, cell.layout.cmdline)
         return Launch(
             kernel=self.kernel.zimage,
             machine=board.qemu_machine,
@@ -70,6 +72,7 @@ class Prepared:
             cmdline=" ".join(filter(None, (*words, append))),
             serial_index=board.serial,
             network=board.has("net"),
+            power_off=board.has("poweroff"),
             seed=1,
         )
 
@@ -82,9 +85,11 @@ def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = Fal
     """
     if refresh:
         debian.forget(cache)
-    build.toolchain()
-    board_tree = tree.make(cell.board, cell.layout, cache, progress)
+    build.toolchain(cell.kernel.userland)
+    tree.check_fits(cell.board, cell.layout)
+    machines.require(cell.board)
     origin = source.obtain(cell.kernel, cache, progress)
+    board_tree = tree.make(cell.board, cell.layout, origin.tree, cache, progress)
     kernel = build.build(cell.kernel, origin, cache, progress)
     built = modules.build(kernel, cache, progress)
     image = initramfs.build(kernel, built, cell.board, cache, progress)

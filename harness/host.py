@@ -66,6 +66,19 @@ TOOLS = (
     Tool(
         "arm-linux-gnueabihf-gcov", "gcc-arm-linux-gnueabihf", "cma-harness coverage", optional=True
     ),
+    Tool(
+        "arm-linux-gnueabi-gcc",
+        "gcc-arm-linux-gnueabi",
+        "kernels of ARMv5 and ARMv6 boards",
+        optional=True,
+    ),
+    Tool(
+        "libc.a of armel",
+        "libc6-dev-armel-cross",
+        "the guest's C programs on ARMv5 and ARMv6",
+        file="usr/arm-linux-gnueabi/lib/libc.a",
+        optional=True,
+    ),
     Tool("gdb-multiarch", "gdb-multiarch", "make debug", optional=True),
     Tool("setpriv", "util-linux", "no child survives the harness"),
     Tool("ps", "procps", "the tests look for survivors"),

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from harness import host
+from harness.board import machines
 from harness.cache import Cache
 from harness.cli.app import app
 from harness.cli.options import JsonOption
+from harness.config import load_board, names
 
 cache_app = typer.Typer(no_args_is_help=True, help="Show or shrink the cache.")
 app.add_typer(cache_app, name="cache")
@@ -29,19 +31,36 @@ def doctor(as_json: JsonOption = False, install: bool = False) -> None:
     facts = [
         {"tool": tool.name, "package": tool.package, "why": tool.why, "present": tool.present()}
         for tool in host.TOOLS
-    ]
+    ] + _boards()
     if as_json:
         print(json.dumps(facts, indent=1))
     else:
-        for tool in host.TOOLS:
-            state = "missing" if tool in lacking else "ok"
-            print(f"{state:<8}{tool.name:<26}{tool.package:<26}{tool.why}")
+        for fact in facts:
+            state = "ok" if fact["present"] else "missing"
+            print(f"{state:<8}{fact['tool']:<26}{fact['package']:<26}{fact['why']}")
     if lacking:
         packages = " ".join(sorted({tool.package for tool in lacking}))
         raise host.MissingTool(
             f"{len(lacking)} not installed",
             next_step=f"cma-harness doctor --install, or: sudo apt-get install -y {packages}",
         )
+
+
+def _boards() -> list[dict[str, str | bool]]:
+    """Return whether QEMU emulates the machine of each board; nothing when there is no QEMU."""
+    try:
+        offered = machines.offered()
+    except host.MissingTool:
+        return []
+    return [
+        {
+            "tool": f"machine {board.machine}",
+            "package": "qemu-system-arm",
+            "why": f"the board {board.name}",
+            "present": board.machine in offered,
+        }
+        for board in map(load_board, names("boards"))
+    ]
 
 
 @cache_app.command("show")

@@ -5,8 +5,9 @@ Names are looked up in configs/; a path to a .toml file (for a kernel: to a sour
 taken as it is.
 """
 
-from harness.config.boards import Board, load_board
+from harness.config.boards import Board, KernelTree, load_board
 from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
+from harness.config.families import Family, Userland, load_family
 from harness.config.kernels import PLAIN, Kernel, Variant, load_kernel, variants
 from harness.config.layouts import Area, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
@@ -22,14 +23,18 @@ __all__ = [
     "Board",
     "Coverage",
     "CoveredFile",
+    "Family",
     "Kernel",
+    "KernelTree",
     "Layout",
     "Mutant",
     "Reason",
     "Recipe",
+    "Userland",
     "Variant",
     "load_board",
     "load_coverage",
+    "load_family",
     "load_kernel",
     "load_layout",
     "load_mutants",

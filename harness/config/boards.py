@@ -7,7 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from harness.config.reading import named_file, read_toml, validate
-from harness.config.values import Frozen, Size
+from harness.config.values import Address, Cmdline, Frozen, Size
+
+
+class KernelTree(Frozen):
+    """A tree of the kernel's own: its path below arch/arm/boot/dts, as 6.5 and later have it."""
+
+    dts: str = Field(pattern=r"^[a-z]+/.+\.dts$")
 
 
 class Board(Frozen):
@@ -19,11 +25,14 @@ class Board(Frozen):
     machine_options: tuple[str, ...] = ()
     cpu: str
     cpus: int = Field(default=1, ge=1, le=8)
+    ram: Address  # where its memory begins
     memory: Size
-    tree: Literal["dump"]  # the base device tree: QEMU's own
+    family: str  # of families.toml: the kernels that boot on it
+    tree: Literal["dump"] | KernelTree  # the base device tree: QEMU's own, or one of the kernel's
     console: str
     serial: int = Field(default=0, ge=0)  # which of the machine's serial ports is the console
-    userland: Literal["armhf"]
+    cmdline: Cmdline = ""  # what its kernels need to be told
+    # What QEMU's machine has of a network and a way to power off, and the kernel a driver for.
     # In the file's order: a set's would differ from run to run, and with it the cache's keys.
     has_: tuple[Literal["net", "poweroff"], ...] = Field(default=(), alias="has")
 

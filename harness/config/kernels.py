@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from harness.config.families import VIRT, Family, Userland, load_family
 from harness.config.reading import CONFIGS, named_file, nearest, read_toml, validate
 from harness.config.values import Cmdline, Frozen
 from harness.errors import UsageError
@@ -31,11 +32,13 @@ class Variant(Frozen):
 class Kernel(Frozen):
     """A kernel to build: where its source comes from and which fragments configure it.
 
-    `make` has variables of make's command line, such as the objects to profile. `cmdline` and
-    `slow` are what its variant wants of a guest: see `Variant`.
+    `family` is the boards' that it is for. `make` has variables of make's command line, such as the
+    objects to profile. `cmdline` and `slow` are what its variant wants of a guest: see `Variant`.
     """
 
     name: str
+    family: str = VIRT
+    userland: Userland = "armhf"
     variant: str = PLAIN
     make: Mapping[str, str] = {}
     cmdline: Cmdline = ""
@@ -61,19 +64,29 @@ class Kernel(Frozen):
         added = variant.model_dump() | {"config": self.config + variant.config}
         return self.model_copy(update={"variant": name} | added)
 
+    def of_family(self, family: Family) -> Kernel:
+        """Return this kernel for the boards of a family."""
+        return self.model_copy(
+            update={
+                "family": family.name,
+                "userland": family.userland,
+                "config": family.config + self.config,
+            }
+        )
+
     def fragments(self) -> tuple[Path, ...]:
         """Return the fragment files in the order in which they are merged."""
         return tuple(named_file("kconfig", name, ".config") for name in self.config)
 
 
-def load_kernel(name: str, variant: str = PLAIN) -> Kernel:
+def load_kernel(name: str, variant: str = PLAIN, family: str = VIRT) -> Kernel:
     """Return the kernel NAME of kernels.toml, or one for the source tree at the path NAME.
 
-    `variant` is one of that file's, or "plain".
+    `variant` is one of that file's, or "plain"; `family` is one of families.toml.
     """
     path = CONFIGS / "kernels.toml"
     tables = read_toml(path)
-    kernel = _load_kernel(name, tables, path)
+    kernel = _load_kernel(name, tables, path).of_family(load_family(family))
     if variant == PLAIN:
         return kernel
     variants: Mapping[str, Any] = tables.get("variant", {})

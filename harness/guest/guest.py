@@ -54,12 +54,14 @@ class Guest(Closing):
         boot: Phases,
         *,
         slow: float = 1,
+        power_off: bool = True,
     ) -> None:
         self.machine = machine
         self.console = console
         self.phases = boot
         self._keys = keys
         self._slow = slow
+        self._can_power_off = power_off
         self._ssh: Ssh | None = None
 
     @classmethod
@@ -102,7 +104,8 @@ class Guest(Closing):
             console.close()
             machine.stop()
             raise
-        return cls(machine, console, keys if launch.network else None, phases, slow=slow)
+        login = keys if launch.network else None
+        return cls(machine, console, login, phases, slow=slow, power_off=launch.power_off)
 
     @property
     def qmp(self) -> Qmp:
@@ -143,11 +146,15 @@ class Guest(Closing):
     def power_off(self, timeout: float = 10) -> Ending:
         """Let the guest power itself off; end QEMU when it has not within `timeout` seconds.
 
-        Returns how QEMU ended; never hangs, whatever the guest does.
+        A board that cannot is ended when it has written out what it holds. Returns how QEMU ended;
+        never hangs, whatever the guest does.
         """
         with suppress(GuestError):  # it may be dead or deaf already: then QEMU is ended below
-            self.console.send(b"\x15\npoweroff -f\n")
-        self.machine.ended(timeout * self._slow)
+            if self._can_power_off:
+                self.console.send(b"\x15\npoweroff -f\n")
+                self.machine.ended(timeout * self._slow)
+            else:
+                self.console.run("sync", timeout)
         self.close()
         ending = self.machine.ended()
         assert ending, "close() has ended it"

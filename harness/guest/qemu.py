@@ -24,7 +24,8 @@ class Launch:
     `memory` is in MiB. `serial_index` counts the serial ports before the console's (sabrelite: 1).
     `network` adds QEMU's user network on a virtio-mmio device, with a port of 127.0.0.1 forwarded
     to the guest's ssh and nothing else reachable, and a virtio random number generator for
-    dropbear's keys. `seed` makes QEMU's own random numbers the same in each run.
+    dropbear's keys. `power_off`: whether the guest can end QEMU by itself. `seed` makes QEMU's own
+    random numbers the same in each run.
     """
 
     kernel: Path
@@ -37,6 +38,7 @@ class Launch:
     cmdline: str = ""
     serial_index: int = 0
     network: bool = False
+    power_off: bool = True
     seed: int | None = None
     extra: tuple[str, ...] = ()
     program: str = "qemu-system-arm"
@@ -99,10 +101,14 @@ def _hardware(launch: Launch) -> tuple[str, ...]:
 
     Without -nodefaults QEMU would add a network card that wants a boot ROM of a package that need
     not be there (efi-virtio.rom, Debian's ipxe-qemu).
+
+    A board's sound chip plays nowhere: it would look for the host's, and fill standard error when
+    there is none.
     """
     return (
         launch.program,
         *("-no-user-config", "-nodefaults", "-no-reboot"),
+        *("-audiodev", "none,id=sound"),
         *("-machine", launch.machine),
         *("-cpu", launch.cpu),
         *("-smp", str(launch.cpus)),

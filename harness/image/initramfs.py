@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
 
 from harness.cache import Cache, digest_tree
-from harness.config import Board, Recipe, load_recipe
+from harness.config import Board, Recipe, Userland, load_recipe
 from harness.debian import AptRoot, Package, remembered, unpack
 from harness.errors import BuildFailed, ConfigError
 from harness.kernel.build import BuiltKernel
@@ -29,7 +29,8 @@ from harness.progress import Progress
 IMAGES = Path(__file__).resolve().parent.parent.parent / "images"
 MODULES = PurePosixPath("/lib/cma")
 _RECIPE = 2  # raise it when the steps below change what an entry holds
-_LIBRARIES = {"armhf": ("lib/arm-linux-gnueabihf", "usr/lib/arm-linux-gnueabihf", "lib")}
+_TRIPLETS = ("arm-linux-gnueabihf", "arm-linux-gnueabi")  # armhf's, armel's
+_LIBRARIES = (*(f"{place}/{name}" for name in _TRIPLETS for place in ("lib", "usr/lib")), "lib")
 _UAPI = Path(__file__).resolve().parent.parent.parent / "kmod" / "cma_test"
 _SHARED = "lib"  # the folder of images/guest/ whose sources every program has
 _SOURCES = ("**/*.c", "**/*.h", "**/*.toml", "**/*.jinja2")
@@ -80,9 +81,9 @@ def build(
     """
     recipe = load_recipe()
     with progress.phase("image", "initramfs") as phase:
-        names = recipe.packages[board.userland]
-        packages = remembered(cache, names, board.userland)
-        root = _packages(packages, board, cache)
+        userland = kernel.toolchain.userland
+        packages = remembered(cache, recipe.packages[userland], userland)
+        root = _packages(packages, userland, cache)
         inputs = {
             "recipe": _RECIPE,
             "toolchain": kernel.toolchain.identity,
@@ -99,7 +100,7 @@ def build(
             _init(board, directory / "init")
             _programs(kernel, directory / "bin")
             _stripped(kernel, modules, directory / "ko")
-            listing = _listing(recipe, root, board, directory)
+            listing = _listing(recipe, root, directory)
             (directory / "initramfs.list").write_text(listing)
             _archive(kernel.gen_init_cpio, listing, directory / "initramfs.cpio")
 
@@ -110,9 +111,9 @@ def build(
     return image
 
 
-def _packages(packages: tuple[Package, ...], board: Board, cache: Cache) -> Path:
+def _packages(packages: tuple[Package, ...], userland: Userland, cache: Cache) -> Path:
     def fetch(directory: Path) -> None:
-        apt = AptRoot(cache, board.userland)
+        apt = AptRoot(cache, userland)
         for package in packages:
             deb = apt.download(package, directory)
             unpack(deb, directory / "root")
@@ -161,13 +162,13 @@ def _stripped(kernel: BuiltKernel, modules: Modules, directory: Path) -> None:
         run([f"{kernel.toolchain.prefix}strip", "-g", "-o", stripped, path], error=BuildFailed)
 
 
-def _listing(recipe: Recipe, root: Path, board: Board, directory: Path) -> str:
+def _listing(recipe: Recipe, root: Path, directory: Path) -> str:
     """Return gen_init_cpio's list; every parent folder is listed before what is in it."""
     files = {
         "/init": File(directory / "init", 0o755),
         **{f"/usr/bin/{path.name}": File(path, 0o755) for path in (directory / "bin").iterdir()},
         **{str(MODULES / path.name): File(path, 0o644) for path in (directory / "ko").iterdir()},
-        **dict(_from_packages(recipe, root, board)),
+        **dict(_from_packages(recipe, root)),
         **dict(_from_recipe(recipe, directory / "etc")),
     }
     links = [f"slink {path} {target} 0777 0 0\n" for path, target in recipe.links.items()]
@@ -194,7 +195,7 @@ def _from_recipe(recipe: Recipe, directory: Path) -> Iterator[tuple[str, File]]:
         yield path, File(source, 0o644)
 
 
-def _from_packages(recipe: Recipe, root: Path, board: Board) -> Iterator[tuple[str, File]]:
+def _from_packages(recipe: Recipe, root: Path) -> Iterator[tuple[str, File]]:
     libraries: dict[str, Path] = {}
     for path, origin in recipe.programs.items():
         program = root / origin
@@ -205,16 +206,16 @@ def _from_packages(recipe: Recipe, root: Path, board: Board) -> Iterator[tuple[s
                 next_step="add the Debian package that brings it to [packages]",
             )
         yield path, File(program, 0o755)
-        _add_libraries(program, root, board, libraries)
+        _add_libraries(program, root, libraries)
     yield from ((f"/lib/{name}", File(path, 0o755)) for name, path in libraries.items())
 
 
-def _add_libraries(program: Path, root: Path, board: Board, found: dict[str, Path]) -> None:
+def _add_libraries(program: Path, root: Path, found: dict[str, Path]) -> None:
     """Add to `found` the loader and all shared libraries that the program needs."""
     for name in _needed(program):
         if name in found:
             continue
-        places = [root / folder / name for folder in _LIBRARIES[board.userland]]
+        places = [root / folder / name for folder in _LIBRARIES]
         library = next((place for place in places if place.is_file()), None)
         if library is None:
             raise ConfigError(
@@ -223,7 +224,7 @@ def _add_libraries(program: Path, root: Path, board: Board, found: dict[str, Pat
                 next_step="add the Debian package that brings it to [packages]",
             )
         found[name] = library.resolve()
-        _add_libraries(library, root, board, found)
+        _add_libraries(library, root, found)
 
 
 def _needed(program: Path) -> list[str]:

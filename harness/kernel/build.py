@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.cache import Cache, digest_file
-from harness.config import Kernel
+from harness.config import Kernel, Userland
 from harness.errors import BuildFailed, MissingTool, UsageError
 from harness.kernel import kconfig
 from harness.kernel.source import Source
@@ -27,12 +27,24 @@ _NOT_FOR_MODULES = shutil.ignore_patterns("*.o", "*.a", "*.cmd", "vmlinux*", "mo
 _FOR_MODULES = (".config", "Module.symvers", "include", "arch/arm/include", "scripts")
 
 
+# Debian's cross compilers, by the architecture whose programs they make. One for armhf links its
+# programs with a libgcc and a libc that are ARMv7 code.
+_PREFIXES: Mapping[Userland, str] = {
+    "armhf": "arm-linux-gnueabihf-",
+    "armel": "arm-linux-gnueabi-",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """The cross compiler: its prefix, and what tells one installation from another."""
+    """The cross compiler: its prefix, and what tells one installation from another.
+
+    `userland` is Debian's architecture whose programs run beside the kernels it builds.
+    """
 
     prefix: str
     identity: str
+    userland: Userland
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +103,10 @@ class BuiltKernel:
         return self.path / "kdir" / "usr" / "gen_init_cpio"
 
 
-def toolchain() -> Toolchain:
-    """Return the cross compiler that CROSS_COMPILE names; no compiler is started.
+def toolchain(userland: Userland = "armhf") -> Toolchain:
+    """Return the cross compiler that CROSS_COMPILE names, else Debian's; no compiler is started.
+
+    `userland` is Debian's architecture of the guest.
 
     Raises `UsageError` when ARCH is set to anything but arm, `MissingTool` without a compiler.
     """
@@ -102,7 +116,7 @@ def toolchain() -> Toolchain:
             where="environment",
             next_step="unset ARCH",
         )
-    prefix = os.environ.get("CROSS_COMPILE", "arm-linux-gnueabihf-")
+    prefix = os.environ.get("CROSS_COMPILE", _PREFIXES[userland])
     try:
         compiler = find(f"{prefix}gcc").resolve()
     except MissingTool as error:
@@ -112,7 +126,8 @@ def toolchain() -> Toolchain:
             next_step=f"set CROSS_COMPILE to a compiler that is there, or: {error.next_step}",
         ) from error
     status = compiler.stat()
-    return Toolchain(prefix, f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}")
+    identity = f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}"
+    return Toolchain(prefix, identity, userland)
 
 
 def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> BuiltKernel:
@@ -122,7 +137,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
     last words.
     """
     requests = kconfig.read_fragments(kernel.fragments(), source.version)
-    chain = toolchain()
+    chain = toolchain(kernel.userland)
     inputs = {
         "source": source.identity,
         "version": source.version,
@@ -132,13 +147,14 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
         "recipe": _RECIPE,
     } | ({"make": dict(kernel.make)} if kernel.make else {})
 
-    with progress.phase("kernel", f"linux {source.version} ({kernel.variant})") as phase:
+    named = f"linux {source.version} ({kernel.family}, {kernel.variant})"
+    with progress.phase("kernel", named) as phase:
 
         def compile_into(directory: Path) -> None:
             progress.say(
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
-            with workdir(cache, source) as work:
+            with workdir(cache, source, kernel.family) as work:
                 make = _Tuxmake(kernel, source, work, directory, chain, cache)
                 fragment = work.parent / f"{work.name}.config"
                 fragment.write_text(kconfig.render(requests))
@@ -155,16 +171,17 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
 
 
 @contextmanager
-def workdir(cache: Cache, source: Source) -> Iterator[Path]:
+def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
     """Give the directory that the kernel is built in, to one run at a time.
 
     Its name is stable, so that make and ccache see the same paths again; a variant shares it, as
-    ccache then has what the variant leaves as it is. KBUILD_OUTPUT, when it is set, is used
-    instead.
+    ccache then has what the variant leaves as it is. Of another family's kernel nothing is the
+    same. KBUILD_OUTPUT, when it is set, is used instead.
     """
-    with cache.lock(f"build-{source.label}"):
+    label = f"{source.label}-{family}"
+    with cache.lock(f"build-{label}"):
         chosen = os.environ.get("KBUILD_OUTPUT")
-        work = Path(chosen).absolute() if chosen else cache.workdir(source.label)
+        work = Path(chosen).absolute() if chosen else cache.workdir(label)
         work.mkdir(parents=True, exist_ok=True)
         yield work
 
@@ -213,6 +230,7 @@ class _Tuxmake:
                 *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
                 f"--jobs={os.cpu_count() or 1}",
                 f"CROSS_COMPILE={self.toolchain.prefix}",
+                *_NO_TREES,
                 *(f"{name}={value}" for name, value in self.kernel.make.items()),
                 *targets,
             ],
@@ -223,6 +241,11 @@ class _Tuxmake:
             error=BuildFailed,
         )
 
+
+# `make all` would compile the trees of every board whose chip the kernel supports, hundreds for an
+# i.MX; the one that is booted is harness/board/'s affair. dtstree: the top Makefile since 6.11
+# (all: dtbs); KBUILD_DTBS: arch/arm/Makefile before.
+_NO_TREES = ("dtstree=", "KBUILD_DTBS=")
 
 # What a caller's environment must not add to a build behind the cache key's back; make's own
 # variables are there when the harness runs below `make test-arm`.

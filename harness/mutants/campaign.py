@@ -230,7 +230,8 @@ def begin(
 def _bench(plan: Plan, original: Source, number: int, cache: Cache, progress: Progress) -> Bench:
     copy = tree.copy(plan.cell.kernel, original, number, cache, progress)
     copy.check(plan.mutants)
-    kernel = config.load_kernel(str(copy.path), plan.cell.kernel.variant)
+    own = plan.cell.kernel
+    kernel = config.load_kernel(str(copy.path), own.variant, own.family)
     tree.seed(original, kernel, cache, progress)
     return Bench(copy, replace(plan.cell, kernel=kernel))
 

@@ -112,7 +112,8 @@ def seed(original: Source, kernel: Kernel, cache: Cache, progress: Progress) -> 
     or the original never; then the first build is a whole one.
     """
     target = source.obtain(kernel, cache, Progress(quiet=True))
-    with workdir(cache, target) as work, workdir(cache, original) as known:
+    family = kernel.family
+    with workdir(cache, target, family) as work, workdir(cache, original, family) as known:
         if (work / ".config").exists() or not (known / ".config").exists():
             return
         paths = {

@@ -329,7 +329,7 @@ def kernel(tmp_path):
         notes.parent.mkdir(parents=True, exist_ok=True)
         notes.touch()
     (tmp_path / "kdir" / ".config").write_text("CONFIG_GCOV_KERNEL=y\n")
-    return BuiltKernel("key", "6.12", tmp_path, tmp_path, "", Toolchain("", ""))
+    return BuiltKernel("key", "6.12", tmp_path, tmp_path, "", Toolchain("", "", "armhf"))
 
 
 def files_below(place: Path) -> set[str]:

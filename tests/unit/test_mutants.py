@@ -146,14 +146,14 @@ class TestSeed:
         cache = Cache(tmp_path / "cache")
         for name in ("Kbuild", "Makefile"):
             (copy.path / name).write_text("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\n")
-        known = cache.workdir(original.label)
+        kernel = Kernel(name="linux-6.12", tree=copy.path, config=())
+        known = cache.workdir(f"{original.label}-{kernel.family}")
         (known / ".config").write_text("CONFIG_CMA=y\n")
         (known / "cma.o").write_bytes(b"\x7fELF\0" + str(original.tree).encode())
         command = known / ".cma.o.cmd"
         command.write_text(f"gcc {original.tree}/mm/cma.c -ffile-prefix-map={known}/=\n")
         os.utime(command, ns=(5, 7))
         (known / "source").symlink_to(original.tree)
-        kernel = Kernel(name="linux-6.12", tree=copy.path, config=())
         tree.seed(original, kernel, cache, Progress(quiet=True))
         (work,) = (tmp_path / "cache" / "build").glob("linux-6.12-*")
         assert (work / "cma.o").read_bytes() == (known / "cma.o").read_bytes()

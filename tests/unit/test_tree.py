@@ -8,7 +8,7 @@ import libfdt
 import pytest
 
 from harness.board import tree
-from harness.config import MIB, Area, Board, Layout, load_board, load_layout
+from harness.config import MIB, Area, Layout, load_board, load_layout
 from harness.errors import ConfigError
 
 BASE = """/dts-v1/;
@@ -93,23 +93,6 @@ def test_cells(value, count, text):
 def test_a_size_that_does_not_fit_its_cells_is_refused():
     with pytest.raises(ConfigError, match="does not fit in 1 cell"):
         tree.cells(1 << 32, 1)
-
-
-def test_a_coherent_root_is_made_what_7_2_has(tmp_path):
-    layout = load_layout("default")
-    newer = merged(tmp_path, layout, extra="dma-coherent;")
-    assert newer.hasprop(0, "dma-coherent")
-    changed = libfdt.Fdt(tree.without_coherency(bytes(newer.as_bytearray())))
-    assert not changed.hasprop(0, "dma-coherent")
-    tree.check(changed, layout)
-    older = bytes(merged(tmp_path, layout).as_bytearray())
-    assert tree.without_coherency(older) == older
-
-
-def test_a_board_says_what_it_has():
-    board: Board = load_board("virt")
-    assert board.has("net")
-    assert board.qemu_machine == "virt,dtb-randomness=off"
 
 
 def test_a_static_area_has_a_unit_address_and_a_region(tmp_path):
