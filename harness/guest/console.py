@@ -115,7 +115,7 @@ class Console:
         deadline = time.monotonic() + timeout
         while True:
             # What is not consumed; pexpect cannot know of faults that were read past a match.
-            self._stream.buffer = self.text(self._at)
+            self._stream.restart(self.text(self._at))
             try:
                 found = self._stream.expect_loop(
                     Watcher(regex, self._raise_at_fault), max(0.0, deadline - time.monotonic())

@@ -123,6 +123,16 @@ class Stream(_Spawn):
             parts.append(part)
         return b"".join(parts)
 
+    def restart(self, data: bytes) -> None:
+        """Make `data` the text that the next wait begins with.
+
+        pexpect keeps that twice, and takes the longer one: what its last match left behind would
+        come back, although it was read since.
+        """
+        self._buffer, self._before = self.buffer_type(), self.buffer_type()
+        self._buffer.write(data)
+        self._before.write(data)
+
     def take(self, timeout: float) -> bytes:
         """Return what has come, waiting up to `timeout` seconds; empty for nothing, or the end."""
         try:

@@ -69,6 +69,24 @@ def test_wait_for_consumes_up_to_the_match(peer):
     assert console.text(4, 7) == b"two"
 
 
+def test_what_was_read_behind_a_match_does_not_come_back(peer):
+    guest, console = peer
+    guest.sendall(b"mark and what came with it")
+    console.wait_for(rb"mark", 5)
+    assert console.read(5) == b" and what came with it"
+    guest.sendall(b"next")
+    assert console.wait_for(rb"next", 5) == b"next"
+    assert console.position == len(b"mark and what came with it" + b"next")
+
+
+def test_what_a_look_has_fetched_is_part_of_the_next_match(peer):
+    guest, console = peer
+    guest.sendall(b"fetched, ")
+    console.check(0.2)
+    guest.sendall(b"found")
+    assert console.wait_for(rb"found", 5) == b"fetched, found"
+
+
 def test_wait_for_finds_what_comes_in_pieces(peer):
     guest, console = peer
     noise = b"x" * 100_000
