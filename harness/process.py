@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,60 @@ def interactive(argv: Sequence[str | Path]) -> int:
             return process.wait()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Job:
+    """A program that runs beside others, its whole output in a file, until its `status` is asked.
+
+    For `first_ended` it has a descriptor that is readable when the program has ended.
+    """
+
+    def __init__(self, argv: Sequence[str | Path], output: Path) -> None:
+        find("setpriv")
+        self.output = output
+        command = ["setpriv", "--pdeathsig", "TERM", "--", str(find(str(argv[0])))]
+        try:
+            with output.open("ab") as sink:
+                self._process = subprocess.Popen(
+                    [*command, *map(str, argv[1:])],
+                    env=_environment({}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    process_group=0,
+                )
+            self._descriptor = os.pidfd_open(self._process.pid)
+        except OSError as problem:
+            raise host_problem(problem, output) from problem
+
+    def fileno(self) -> int:
+        """Return the descriptor, pidfd_open(2)."""
+        return self._descriptor
+
+    def status(self) -> int:
+        """Wait for the end and return the exit status; minus the signal when one killed it."""
+        status = self._process.wait()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        return status
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does; SIGTERM, since SIGINT is ignored below a shell's `&`."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Kill it with what it started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def first_ended(jobs: Iterable[Job], timeout: float | None = None) -> tuple[Job, ...]:
+    """Wait until at least one of the jobs has ended, and return those; none after `timeout`."""
+    with selectors.DefaultSelector() as selector:
+        for job in jobs:
+            selector.register(job, selectors.EVENT_READ, job)
+        return tuple(key.data for key, _ in selector.select(timeout))
 
 
 def _start(
