@@ -75,7 +75,10 @@ def report(
         directory = run if run.is_dir() else run.parent
         junit.write(stored, directory / "junit.xml")
         html.write(stored, directory / "report.html")
-        terminal.show(stored, Console(highlight=False), every_case=True)
+        screen = Console(highlight=False)
+        terminal.show(stored, screen, every_case=True)
+        if len(stored.cells) > 1:
+            terminal.show_grid(stored, screen)
     raise typer.Exit(exit_code(case.verdict for case in stored.cases()))
 
 
@@ -94,7 +97,11 @@ def coverage(
     """
     stored = record.read(run)
     if len(stored.cells) != 1:
-        raise UsageError(f"a run has one cell, this has {len(stored.cells)}", where=str(run))
+        raise UsageError(
+            f"this run has {len(stored.cells)} cells",
+            where=str(run),
+            next_step="give the folder of one of them, which is a run of its own",
+        )
     (cell_record,) = stored.cells
     kdir = Cache().root / "kernel" / cell_record.kernel_key / "kdir"
     found = survey(

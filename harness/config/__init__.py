@@ -8,9 +8,10 @@ taken as it is.
 from harness.config.boards import Board, KernelTree, load_board
 from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
 from harness.config.families import Family, Userland, load_family
-from harness.config.kernels import PLAIN, Kernel, Variant, load_kernel, variants
+from harness.config.kernels import PLAIN, Kernel, Variant, kernels, load_kernel, variants
 from harness.config.layouts import Area, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
+from harness.config.nightly import Nightly, Part, load_nightly
 from harness.config.reading import CONFIGS, names, read_toml, require_known
 from harness.config.recipe import Recipe, load_recipe
 from harness.config.values import MIB, parse_size
@@ -28,16 +29,20 @@ __all__ = [
     "KernelTree",
     "Layout",
     "Mutant",
+    "Nightly",
+    "Part",
     "Reason",
     "Recipe",
     "Userland",
     "Variant",
+    "kernels",
     "load_board",
     "load_coverage",
     "load_family",
     "load_kernel",
     "load_layout",
     "load_mutants",
+    "load_nightly",
     "load_recipe",
     "names",
     "parse_size",

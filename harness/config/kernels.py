@@ -120,3 +120,8 @@ def _load_kernel(name: str, tables: Mapping[str, Any], path: Path) -> Kernel:
 def variants() -> tuple[str, ...]:
     """Return the names of the variants that every kernel can be built in."""
     return (PLAIN, *read_toml(CONFIGS / "kernels.toml").get("variant", {}))
+
+
+def kernels() -> tuple[str, ...]:
+    """Return the names of the kernels that can be built by name, in the file's order."""
+    return tuple(read_toml(CONFIGS / "kernels.toml").get("kernel", {}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from harness.report.grid import grid
 from harness.results.record import RunRecord, write_whole
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja2")
@@ -21,4 +22,4 @@ def render(record: RunRecord) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    return environment.from_string(_TEMPLATE.read_text()).render(record=record)
+    return environment.from_string(_TEMPLATE.read_text()).render(record=record, grid=grid(record))

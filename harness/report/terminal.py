@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.markup import escape
 
+from harness.report.grid import Square, grid
 from harness.results.record import CaseRecord, RunRecord
 from harness.text import printable
 from harness.verdict import Verdict
@@ -28,6 +29,34 @@ def show(
         console.print(f"{name}: {counts(cell.cases)}{booted}", highlight=False, soft_wrap=True)
     if record.ended is None:
         console.print("[red]the run did not end: what it had not finished is LOST[/]")
+
+
+def show_grid(record: RunRecord, console: Console) -> None:
+    """Print what of each suite passed on each cell; the columns are numbers of cells.
+
+    "12" passed, "2F/12" of twelve two are FAIL, "-" all skipped, and "" the cell has it not. With
+    more cells than the terminal is wide, there are several tables.
+    """
+    found = grid(record)
+    for number, cell in enumerate(found.cells, 1):
+        console.print(f"{number:>3}  {escape(cell.name)}", highlight=False, soft_wrap=True)
+    width = max((len(suite) for suite in found.rows), default=0)
+    squares = [square for row in found.rows.values() for square in row]
+    column = max((len(square.text) for square in squares), default=0) + 2
+    at_once = max(1, (console.width - width) // column)
+    for first in range(0, len(found.cells), at_once):
+        columns = range(first, min(first + at_once, len(found.cells)))
+        heading = "".join(f"{number + 1:>{column}}" for number in columns)
+        console.print(f"{'':<{width}}{heading}", highlight=False, soft_wrap=True)
+        for suite, row in found.rows.items():
+            texts = "".join(_square(row[number], column) for number in columns)
+            line = f"{escape(printable(suite).ljust(width))}{texts}".rstrip()
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _square(square: Square, width: int) -> str:
+    text = f"{square.text:>{width}}"
+    return f"[{style(square.verdict)}]{text}[/]" if square.verdict else text
 
 
 def show_cases(cases: Iterable[CaseRecord], console: Console, *, every_case: bool = True) -> None:

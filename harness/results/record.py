@@ -20,8 +20,9 @@ from harness.errors import ConfigError, UsageError
 from harness.process import host_problem
 from harness.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no arguments, inputs and seconds of a cell; it still reads
 RUN_FILE = "run.json"
+CELL_CASE = "cell"  # the case that says what became of a cell itself, where no case of it can
 
 
 class _Frozen(BaseModel):
@@ -68,7 +69,9 @@ class AreaRecord(_Frozen):
 class CellRecord(_Frozen):
     """One cell: what was run where, and its cases in the order in which they were planned.
 
-    Of a saved log of which nothing else is known, name and cases alone are given.
+    Of a saved log of which nothing else is known, name and cases alone are given. In a matrix
+    `inputs` tells one state of all that the cell is made of from another, and `seconds` is what the
+    cell took on the host; it is None while the cell has not come to its end.
     """
 
     name: str
@@ -84,6 +87,9 @@ class CellRecord(_Frozen):
     seed: int = 0  # of random operations, --seed; QEMU's own is in its command line
     areas: tuple[AreaRecord, ...] = ()
     boots: tuple[float, ...] = ()  # host seconds from QEMU's start to the ready line
+    arguments: tuple[str, ...] = ()  # of pytest: paths and options
+    inputs: str = ""
+    seconds: float | None = None
     cases: tuple[CaseRecord, ...] = ()
 
 
@@ -155,11 +161,18 @@ class Recorder:
         try:
             place.mkdir(parents=True, exist_ok=True)
             if directory is None:
-                _point(runs / "latest", place.name)
+                point(runs / "latest", place.name)
         except OSError as problem:
             raise host_problem(problem, place) from problem
         recorder = cls(place, RunRecord(id=place.name, started=now(), command=command))
         recorder.update()
+        return recorder
+
+    @classmethod
+    def resume(cls, directory: Path) -> Recorder:
+        """Go on with the record that an earlier invocation left in `directory`."""
+        recorder = cls(directory, read(directory))
+        recorder.update(ended=None)
         return recorder
 
     def update(self, **fields: Any) -> None:
@@ -173,6 +186,11 @@ class Recorder:
             cell.model_copy(update=fields) if cell.name == name else cell
             for cell in self.record.cells
         ]
+        self.update(cells=tuple(cells))
+
+    def put_cell(self, found: CellRecord) -> None:
+        """Put a cell in the place of the one with its name, and write the record."""
+        cells = (found if cell.name == found.name else cell for cell in self.record.cells)
         self.update(cells=tuple(cells))
 
     def finish_case(self, cell: str, case: CaseRecord, **fields: Any) -> None:
@@ -206,7 +224,8 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _point(link: Path, target: str) -> None:
+def point(link: Path, target: str) -> None:
+    """Make `link` lead to `target`, in one step."""
     aside = link.with_name(f".{link.name}-{secrets.token_hex(4)}")
     aside.symlink_to(target)
     aside.replace(link)

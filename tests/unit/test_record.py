@@ -71,7 +71,7 @@ def test_reading_what_is_no_record_is_told(tmp_path):
     with pytest.raises(UsageError, match="no record"):
         record.read(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"id": 7}))
-    with pytest.raises(ConfigError, match="not a run record of schema 1"):
+    with pytest.raises(ConfigError, match="not a run record of schema 2"):
         record.read(tmp_path)
 
 
