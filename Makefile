@@ -64,8 +64,8 @@ debug: $(READY) ## boot a guest and attach gdb to it
 test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='--file mm/cma.c']
 	$(BIN)/cma-harness mutants $(CELL) --layout contract --jobs $(GUESTS) $(ARGS)
 
-nightly: $(READY) ## what takes longer; parts: make nightly PART=layouts|repeat|debug
-	$(BIN)/pytest -q tests/nightly -m '$(or $(PART),layouts or repeat or debug)'
+nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|layouts|debug|repeat]
+	$(BIN)/cma-harness nightly $(PART:%=--part %) $(ARGS)
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
 	rm -rf .venv runs

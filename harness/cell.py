@@ -10,6 +10,7 @@ from harness import config, debian
 from harness.board import machines, tree
 from harness.cache import Cache
 from harness.config import Board, Kernel, Layout
+from harness.errors import ConfigError
 from harness.guest.qemu import Launch
 from harness.image import initramfs
 from harness.kernel import build, modules, source
@@ -44,6 +45,18 @@ def load(kernel: str, board: str, layout: str, variant: str = config.PLAIN) -> C
     return Cell(
         config.load_kernel(kernel, variant, machine.family), machine, config.load_layout(layout)
     )
+
+
+def obstacle(cell: Cell) -> str | None:
+    """Return why this cell cannot exist, as far as its data tell; None when nothing speaks against.
+
+    Pure: asked when a matrix is planned, before anything is made.
+    """
+    try:
+        tree.check_fits(cell.board, cell.layout)
+    except ConfigError as error:
+        return error.what
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,14 @@ def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = Fal
     machines.require(cell.board)
     origin = source.obtain(cell.kernel, cache, progress)
     board_tree = tree.make(cell.board, cell.layout, origin.tree, cache, progress)
+    kernel, built, image = prepare_kernel(cell, origin, cache, progress)
+    return Prepared(cell, kernel, built, board_tree, image)
+
+
+def prepare_kernel(
+    cell: Cell, origin: source.Source, cache: Cache, progress: Progress
+) -> tuple[build.BuiltKernel, modules.Modules, initramfs.Image]:
+    """Make what cells of other layouts share: all but the device tree."""
     kernel = build.build(cell.kernel, origin, cache, progress)
     built = modules.build(kernel, cache, progress)
-    image = initramfs.build(kernel, built, cell.board, cache, progress)
-    return Prepared(cell, kernel, built, board_tree, image)
+    return kernel, built, initramfs.build(kernel, built, cell.board, cache, progress)

@@ -10,6 +10,7 @@ import typer
 
 from harness import cell
 from harness.cli.app import app
+from harness.cli.matrix import Way, is_matrix, run_matrix
 from harness.cli.options import (
     BOARD,
     KERNEL,
@@ -17,9 +18,12 @@ from harness.cli.options import (
     RUNS,
     AppendOption,
     BoardOption,
+    DryRunOption,
     JsonOption,
     KernelOption,
     LayoutOption,
+    PreviousOption,
+    ResumeOption,
     VariantOption,
     ground,
     print_facts,
@@ -27,6 +31,7 @@ from harness.cli.options import (
 from harness.config import PLAIN
 from harness.errors import UsageError
 from harness.guest.terminal import require
+from harness.kernel import source
 from harness.live import LiveCell
 from harness.process import find, interactive
 from harness.results import record
@@ -50,6 +55,7 @@ def build(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
+    kernel_only: Annotated[bool, typer.Option(help="Leave the layout's tree out.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cell's kernel, modules, image and device tree.
@@ -57,6 +63,11 @@ def build(
     Example: cma-harness build --kernel ~/linux --layout two-areas
     """
     chosen = cell.load(kernel, board, layout, variant)
+    if kernel_only:
+        on = ground()
+        built, _, _ = cell.prepare_kernel(chosen, source.obtain(chosen.kernel, *on), *on)
+        print_facts({"kernel_version": built.version, "kernel_key": built.key}, as_json)
+        return
     prepared = cell.prepare(chosen, *ground(), refresh=refresh)
     facts = {
         "cell": chosen.name,
@@ -83,11 +94,24 @@ def run_tests(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    previous: PreviousOption = None,
+    resume: ResumeOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run suites on a guest. This is pytest: -k, -x, -n, --lf, --junitxml and paths work.
 
-    Example: cma-harness test --layout two-areas -k private -x
+    With lists (--kernel A,B --layout X,Y) every combination is a cell of one run, -n of them at a
+    time; --dry-run prints them, and --resume goes on with a run that was stopped.
+
+    Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
+    names = (kernel, variant, board, layout)
+    if is_matrix(*names) or resume or dry_run:
+        way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
+        raise typer.Exit(run_matrix(names, append, context.args, previous, way))
+    if as_json:
+        raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
     chosen = [
         *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
         f"--append={append}",

@@ -16,6 +16,13 @@ VariantOption = Annotated[str, typer.Option(help="plain, or a variant of kernels
 BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
 LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]
 AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; run nothing.")]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="Go on with the run of several cells in this directory.")
+]
+PreviousOption = Annotated[
+    Path | None, typer.Option(help="An earlier run, which knows how long cells take.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 RUNS = Path("runs")

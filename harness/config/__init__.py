@@ -8,7 +8,7 @@ taken as it is.
 from harness.config.boards import Board, KernelTree, load_board
 from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
 from harness.config.families import Family, Userland, load_family
-from harness.config.kernels import PLAIN, Kernel, Variant, kernels, load_kernel, variants
+from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_kernel, variants
 from harness.config.layouts import Area, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
 from harness.config.nightly import Nightly, Part, load_nightly
@@ -35,7 +35,7 @@ __all__ = [
     "Recipe",
     "Userland",
     "Variant",
-    "kernels",
+    "kernel_names",
     "load_board",
     "load_coverage",
     "load_family",

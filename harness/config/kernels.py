@@ -122,6 +122,6 @@ def variants() -> tuple[str, ...]:
     return (PLAIN, *read_toml(CONFIGS / "kernels.toml").get("variant", {}))
 
 
-def kernels() -> tuple[str, ...]:
+def kernel_names() -> tuple[str, ...]:
     """Return the names of the kernels that can be built by name, in the file's order."""
     return tuple(read_toml(CONFIGS / "kernels.toml").get("kernel", {}))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.config.kernels import PLAIN, kernels
+from harness.config.kernels import PLAIN, kernel_names
 from harness.config.reading import CONFIGS, names, read_toml, validate
 from harness.config.values import Frozen
 
@@ -36,7 +36,7 @@ class Part(Frozen):
         """Return it with the names that "*" stands for."""
         return self.model_copy(
             update={
-                "kernels": _all(self.kernels, kernels()),
+                "kernels": _all(self.kernels, kernel_names()),
                 "boards": _all(self.boards, names("boards")),
                 "layouts": _all(self.layouts, names("layouts")),
             }

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pexpect
@@ -129,7 +130,7 @@ class Stream(_Spawn):
         pexpect keeps that twice, and takes the longer one: what its last match left behind would
         come back, although it was read since.
         """
-        self._buffer, self._before = self.buffer_type(), self.buffer_type()
+        self._buffer, self._before = BytesIO(), BytesIO()
         self._buffer.write(data)
         self._before.write(data)
 

@@ -135,7 +135,8 @@ def check(pytest_options: frozenset[str]) -> Callable[[tuple[str, ...]], None]:
             if word.startswith("-"):
                 assert word.partition("=")[0] in pytest_options, f"{words}: pytest has no {word}"
         for option in CELL.values() & context.params.keys():
-            assert known(option, context.params[option]), f"{words}: there is no such {option}"
+            for value in context.params[option].split(","):
+                assert known(option, value), f"{words}: there is no such {option}"
 
     return check
 
