@@ -33,7 +33,10 @@ class Planned:
 
     @property
     def memory(self) -> int:
-        """What it takes of the host's memory, in MiB."""
+        """What it takes of the host's memory, in MiB, if its guest touches all of its own.
+
+        A guest that a test boots beside that one is not counted: few touch half of their memory.
+        """
         return self.cell.board.memory // MIB + OVERHEAD
 
     @property

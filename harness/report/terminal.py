@@ -23,7 +23,8 @@ def show(
     for cell in record.cells:
         if reasons:
             show_cases(cell.cases, console, every_case=every_case)
-        name = f"{escape(cell.name)} (linux {escape(cell.kernel_version)})"
+        version = f" (linux {escape(cell.kernel_version)})" if cell.kernel_version else ""
+        name = f"{escape(cell.name)}{version}"
         boots = ", ".join(f"{seconds:.1f}" for seconds in cell.boots)
         booted = f"; booted in {boots} s" if boots else ""
         console.print(f"{name}: {counts(cell.cases)}{booted}", highlight=False, soft_wrap=True)
