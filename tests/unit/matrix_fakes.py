@@ -25,7 +25,7 @@ BUILD, TEST = "build", "test"
 def a_cell(kernel: str = "6.12", layout: str = "default", memory: int = 256) -> Cell:
     board = Board(
         name="virt", description="", machine="virt", cpu="cortex-a15", memory=memory * MIB,
-        tree="dump", console="ttyAMA0", userland="armhf",
+        family="armv7-virt", ram=0, tree="dump", console="ttyAMA0",
     )  # fmt: skip
     return Cell(
         Kernel(name=kernel, package="linux-source", config=()),
