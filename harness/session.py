@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,9 @@ from harness.verdict import Verdict
 
 JUNIT_FILE, HTML_FILE = "junit.xml", "report.html"
 _HERE = Path(__file__).resolve().parent
+# Whose exceptions are errors of ours, or of the host: the harness, its libraries, Python.
+_PYTHON = ("stdlib", "platstdlib", "purelib", "platlib")
+_NOT_TESTS = (_HERE, *(Path(sysconfig.get_path(name)) for name in _PYTHON))
 
 
 class CaseEnded(Exception):
@@ -103,18 +107,22 @@ class Session:
             return Outcome(error.verdict, self.live.explain_error(error))
         if isinstance(error, HarnessError):
             return Outcome(error.verdict, str(error))
+        place = _raised_in(error)
         told = isinstance(error, AssertionError | pytest.fail.Exception)
-        if told and not _raised_by_harness(error):
+        if told and not place.is_relative_to(_HERE):
             return Outcome(Verdict.FAIL, f"{error}")
-        return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+        named = f"{type(error).__name__}: {error}"
+        # A test that looks for what a broken kernel does not show: a list that is empty, no match.
+        own = not any(place.is_relative_to(each) for each in _NOT_TESTS)
+        return Outcome(Verdict.FAIL if own else Verdict.ERROR, named)
 
 
-def _raised_by_harness(error: BaseException) -> bool:
-    """Whether an assertion that failed is one of ours, which says nothing of the kernel."""
+def _raised_in(error: BaseException) -> Path:
+    """Return the file of the innermost frame: a test's, the harness's or a library's."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_HERE)
+    return Path(trace.tb_frame.f_code.co_filename if trace else __file__)
 
 
 def planned(node_id: str) -> CaseRecord:

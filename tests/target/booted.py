@@ -97,8 +97,9 @@ class Facts:
     @property
     def area(self) -> LiveArea:
         """The one area there is."""
-        (area,) = self.survey.areas
-        return area
+        names = [area.name for area in self.survey.areas]
+        assert len(names) == 1, f"one area was asked for, the kernel has: {', '.join(names)}"
+        return self.survey.areas[0]
 
     @property
     def total(self) -> int:
