@@ -65,7 +65,7 @@ test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='
 	$(BIN)/cma-harness mutants $(CELL) --layout contract --jobs $(GUESTS) $(ARGS)
 
 nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|layouts|debug|repeat]
-	$(BIN)/cma-harness nightly $(PART:%=--part %) $(ARGS)
+	$(BIN)/cma-harness nightly $(addprefix --part=,$(PART)) $(ARGS)
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
 	rm -rf .venv runs

@@ -54,7 +54,7 @@ def planned(
 
 @dataclass(eq=False)
 class FakeJob:
-    """A process; `events` is what its launcher has seen."""
+    """A process, which its launcher ends."""
 
     kind: str
     planned: Planned
@@ -70,6 +70,7 @@ class FakeJob:
 
     def kill(self) -> None:
         self.interrupted = True
+        self.launcher.killed.append(self.planned.name)
 
 
 @dataclass
@@ -91,8 +92,8 @@ class FakeLauncher:
     clock: float = 0.0
     running: list[FakeJob] = field(default_factory=list)
     begun: list[tuple[str, str]] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
     waits: int = 0
-    most_at_once: int = 0
 
     def build(self, planned: Planned) -> FakeJob:
         assert not [job for job in self.running if job.kind == BUILD], "two builds at once"
@@ -108,7 +109,6 @@ class FakeLauncher:
         cells = [each for each in self.running if each.kind == TEST]
         assert len(cells) <= self.limits.cells
         assert sum(each.planned.memory for each in cells) <= self.limits.memory
-        self.most_at_once = max(self.most_at_once, len(cells))
         return job
 
     def ended(self, jobs: Iterable[FakeJob], timeout: float | None) -> tuple[FakeJob, ...]:

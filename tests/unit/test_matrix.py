@@ -204,6 +204,7 @@ class TestMatrix:
         launcher = Stubborn(tmp_path / "run", ROOMY)
         with pytest.raises(KeyboardInterrupt):
             a_matrix([planned("a")], launcher).run()
+        assert launcher.killed == ["a"]
         assert launcher.running == []
 
 
