@@ -17,7 +17,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
 
-from harness.cache import Cache, digest_tree
+from harness.cache import Cache, Entry, digest_tree
 from harness.config import Board, Recipe, Userland, load_recipe
 from harness.debian import AptRoot, Package, remembered, unpack
 from harness.errors import BuildFailed, ConfigError
@@ -28,7 +28,7 @@ from harness.progress import Progress
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "images"
 MODULES = PurePosixPath("/lib/cma")
-_RECIPE = 2  # raise it when the steps below change what an entry holds
+_RECIPE = 3  # raise it when the steps below change what an entry holds
 _TRIPLETS = ("arm-linux-gnueabihf", "arm-linux-gnueabi")  # armhf's, armel's
 _LIBRARIES = (*(f"{place}/{name}" for name in _TRIPLETS for place in ("lib", "usr/lib")), "lib")
 _UAPI = Path(__file__).resolve().parent.parent.parent / "kmod" / "cma_test"
@@ -84,12 +84,13 @@ def build(
         userland = kernel.toolchain.userland
         packages = remembered(cache, recipe.packages[userland], userland)
         root = _packages(packages, userland, cache)
+        programs = _programs(kernel, cache)
         inputs = {
             "recipe": _RECIPE,
             "toolchain": kernel.toolchain.identity,
             "packages": [package.sha256 for package in packages],
             "images": digest_tree(IMAGES, _SOURCES),
-            "uapi": digest_tree(_UAPI, ("*.h",)),
+            "programs": programs.key,
             "modules": modules.key,
             "network": board.has("net"),
             "console": board.console,
@@ -98,9 +99,8 @@ def build(
 
         def assemble(directory: Path) -> None:
             _init(board, directory / "init")
-            _programs(kernel, directory / "bin")
             _stripped(kernel, modules, directory / "ko")
-            listing = _listing(recipe, root, directory)
+            listing = _listing(recipe, root, programs.path / "bin", directory)
             (directory / "initramfs.list").write_text(listing)
             _archive(kernel.gen_init_cpio, listing, directory / "initramfs.cpio")
 
@@ -134,15 +134,25 @@ def _init(board: Board, output: Path) -> None:
     output.write_text(text + "\n")
 
 
-def _programs(kernel: BuiltKernel, directory: Path) -> None:
-    """Compile each program of images/guest/ (see `program_sources`), static."""
-    directory.mkdir()
-    compiler = f"{kernel.toolchain.prefix}gcc"
+def _programs(kernel: BuiltKernel, cache: Cache) -> Entry:
+    """Return the programs of images/guest/ (see `program_sources`), static, in bin/."""
     guest = IMAGES / "guest"
-    flags = ("-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", f"-I{_UAPI}")
-    for name, sources in program_sources(guest).items():
-        include = f"-I{guest / _SHARED}"
-        run([compiler, *flags, include, "-o", directory / name, *sources], error=BuildFailed)
+    flags = ("-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+    inputs = {
+        "toolchain": kernel.toolchain.identity,
+        "sources": digest_tree(guest, _SOURCES),
+        "uapi": digest_tree(_UAPI, ("*.h",)),
+        "flags": flags,
+    }
+
+    def compile_into(directory: Path) -> None:
+        command = [f"{kernel.toolchain.prefix}gcc", *flags, f"-I{_UAPI}", f"-I{guest / _SHARED}"]
+        binaries = directory / "bin"
+        binaries.mkdir()
+        for name, sources in program_sources(guest).items():
+            run([*command, "-o", binaries / name, *sources], error=BuildFailed)
+
+    return cache.make("programs", inputs, compile_into)
 
 
 def program_sources(guest: Path) -> dict[str, tuple[Path, ...]]:
@@ -162,11 +172,11 @@ def _stripped(kernel: BuiltKernel, modules: Modules, directory: Path) -> None:
         run([f"{kernel.toolchain.prefix}strip", "-g", "-o", stripped, path], error=BuildFailed)
 
 
-def _listing(recipe: Recipe, root: Path, directory: Path) -> str:
+def _listing(recipe: Recipe, root: Path, programs: Path, directory: Path) -> str:
     """Return gen_init_cpio's list; every parent folder is listed before what is in it."""
     files = {
         "/init": File(directory / "init", 0o755),
-        **{f"/usr/bin/{path.name}": File(path, 0o755) for path in (directory / "bin").iterdir()},
+        **{f"/usr/bin/{path.name}": File(path, 0o755) for path in programs.iterdir()},
         **{str(MODULES / path.name): File(path, 0o644) for path in (directory / "ko").iterdir()},
         **dict(_from_packages(recipe, root)),
         **dict(_from_recipe(recipe, directory / "etc")),
