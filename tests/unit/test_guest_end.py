@@ -1,0 +1,66 @@
+"""How a guest is ended: by itself where its board can, by QMP when it has synced where not."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import GuestTimeout
+from harness.guest.guest import Guest, Phases
+from harness.guest.machine import Ending
+
+
+class FakeMachine:
+    """A QEMU that ends when its guest powers off or it is told to."""
+
+    def __init__(self, done):
+        self.done = done
+        self.ending = None
+
+    def ended(self, _timeout=0):
+        if self.done[-1:] == ["typed poweroff -f"]:
+            self.ending = Ending(0, "guest-shutdown")
+        return self.ending
+
+    def stop(self):
+        self.ending = self.ending or Ending(0, "host-qmp-quit")
+
+
+class FakeConsole:
+    """A console that notes what it is given; `deaf` runs nothing."""
+
+    def __init__(self, done, deaf=False):
+        self.done = done
+        self.deaf = deaf
+
+    def send(self, data):
+        self.done.append(f"typed {data.decode().split(chr(10))[-2]}")
+
+    def run(self, command, _timeout):
+        if self.deaf:
+            raise GuestTimeout("no answer")
+        self.done.append(f"ran {command}")
+
+    def close(self):
+        self.done.append("closed")
+
+
+def end(power_off, deaf=False):
+    done = []
+    machine, console = FakeMachine(done), FakeConsole(done, deaf)
+    ending = Guest(machine, console, None, Phases(0, 0, 0), power_off=power_off).power_off()
+    return done, ending.reason
+
+
+def test_a_board_that_can_powers_itself_off():
+    assert end(power_off=True) == (["typed poweroff -f", "closed"], "guest-shutdown")
+
+
+def test_one_that_cannot_is_ended_when_it_has_synced():
+    assert end(power_off=False) == (["ran sync", "closed"], "host-qmp-quit")
+
+
+@pytest.mark.parametrize("power_off", [True, False])
+def test_a_deaf_guest_is_ended_all_the_same(power_off):
+    done, reason = end(power_off, deaf=True)
+    assert done[-1] == "closed"
+    assert reason
