@@ -7,6 +7,7 @@ taken as it is.
 
 from harness.config.boards import Board, KernelTree, load_board
 from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
+from harness.config.departed import load_departed
 from harness.config.families import Family, Userland, load_family
 from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_kernel, variants
 from harness.config.layouts import Area, Layout, load_layout
@@ -38,6 +39,7 @@ __all__ = [
     "kernel_names",
     "load_board",
     "load_coverage",
+    "load_departed",
     "load_family",
     "load_kernel",
     "load_layout",

@@ -24,6 +24,10 @@ _WORD = 4  # bytes of a pointer
 _MOST = 10_000  # cases of a suite, suites of an array: more is a damaged file
 
 
+class NoDebugInformation(HarnessError):
+    """A module has suites whose cases cannot be known before they run."""
+
+
 @dataclass(frozen=True, slots=True)
 class CaseSpec:
     """A case as the module declares it; a parameterised one reports a result per parameter."""
@@ -40,24 +44,11 @@ class Suite:
     cases: tuple[CaseSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleInfo:
-    """What a module says of itself, and what it needs.
-
-    `undefined` are the symbols that the kernel or another module has to export, weak ones left
-    out, sorted.
-    """
-
-    name: str
-    vermagic: str
-    depends: tuple[str, ...]
-    undefined: tuple[str, ...]
-
-
 def read_suites(ko: Path) -> tuple[Suite, ...]:
     """Read the suites of a module, in link order; () if it has none.
 
-    HarnessError if the file is no ARM module, is damaged, or has suites but no debug information.
+    HarnessError if the file is no ARM module or is damaged; `NoDebugInformation` if it has suites,
+    but nothing that tells how to read them.
     """
     with reading(ko):
         elf = open_elf(ko)
@@ -71,37 +62,6 @@ def read_suites(ko: Path) -> tuple[Suite, ...]:
             for section in found
             for at in reader.suites(section["sh_addr"], section["sh_size"])
         )
-
-
-def module_info(ko: Path) -> ModuleInfo:
-    """Read a module's name, vermagic, dependencies and undefined symbols.
-
-    HarnessError if the file is no ARM module or is damaged.
-    """
-    with reading(ko):
-        elf = open_elf(ko)
-        section, symbols = elf.get_section_by_name(".modinfo"), elf.get_section_by_name(".symtab")
-        if section is None or symbols is None:
-            raise HarnessError(
-                "is not a kernel module: it has no .modinfo or no symbols",
-                where=str(ko),
-                next_step="give the .ko that modpost wrote, not the .o, and do not strip it",
-            )
-        pairs = (line.partition("=") for line in section.data().decode().split("\0") if line)
-        info = {key: value for key, _, value in pairs}
-        return ModuleInfo(
-            name=info.get("name", ko.stem.replace("-", "_")),
-            vermagic=info.get("vermagic", "").rstrip(),
-            depends=tuple(name for name in info.get("depends", "").split(",") if name),
-            undefined=tuple(sorted(_undefined(symbols))),
-        )
-
-
-def _undefined(symbols: Any) -> Iterator[str]:
-    for symbol in symbols.iter_symbols():
-        strong = symbol["st_info"]["bind"] == "STB_GLOBAL"
-        if strong and symbol["st_shndx"] == "SHN_UNDEF" and symbol.name:
-            yield symbol.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +139,7 @@ def _layouts(elf: Any, ko: Path) -> dict[str, _Layout]:
                 found[die.attributes["DW_AT_name"].value.decode()] = _layout(die)
         if all(name in found for name in _STRUCTS):
             return found
-    raise HarnessError(
+    raise NoDebugInformation(
         "has KUnit suites, but no debug information that tells how struct "
         "kunit_suite and struct kunit_case are laid out",
         where=str(ko),

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.kernel.kunit_elf import CaseSpec, ModuleInfo, Suite, module_info, read_suites
+from harness.kernel.kunit_elf import CaseSpec, Suite, read_suites
+from harness.kernel.modinfo import module_info
 
 GCC = "arm-linux-gnueabihf-gcc"
 
@@ -239,17 +240,3 @@ def test_a_damaged_file_is_an_error_or_is_read(tmp_path, sound, data):
     for read in (read_suites, module_info):
         with suppress(HarnessError):
             read(ko)
-
-
-def test_module_info(tmp_path):
-    assert module_info(build(tmp_path, MODINFO)) == ModuleInfo(
-        name="cma_thing",
-        vermagic="6.12.117 SMP ARMv7",
-        depends=("b", "a"),
-        undefined=("strong",),
-    )
-
-
-def test_module_info_of_an_object_file(tmp_path):
-    with pytest.raises(HarnessError, match="not a kernel module"):
-        module_info(build(tmp_path, "int x;"))
