@@ -54,6 +54,7 @@ def start(
         work = Path(private)
         keys = make_keys(work) if launch.network else None
         files = {path: File(source, 0o600) for path, source in keys.files.items()} if keys else {}
+        files |= {module.place: File(module.stripped, 0o644) for module in prepared.external}
         initrd = directory / "initramfs.cpio"
         prepared.image.with_files(files, work, initrd)
         guest = Guest.boot(

@@ -13,7 +13,7 @@ from harness.config import Board, Kernel, Layout
 from harness.errors import ConfigError
 from harness.guest.qemu import Launch
 from harness.image import initramfs
-from harness.kernel import build, modules, source
+from harness.kernel import build, external, modules, source
 from harness.progress import Progress
 
 Lane = Literal["smp"]
@@ -68,6 +68,7 @@ class Prepared:
     modules: modules.Modules
     tree: tree.Tree
     image: initramfs.Image
+    external: tuple[external.External, ...] = ()  # the user's own modules, in loading order
 
     def launch(self, append: str = "") -> Launch:
         """Return what QEMU is to be started with; `append` ends the kernel's command line."""
@@ -90,11 +91,19 @@ class Prepared:
         )
 
 
-def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = False) -> Prepared:
+def prepare(
+    cell: Cell,
+    cache: Cache,
+    progress: Progress,
+    *,
+    refresh: bool = False,
+    own: external.Request = external.NONE,
+) -> Prepared:
     """Make, or find in the cache, the cell's kernel, modules, image and device tree.
 
-    `refresh` asks the mirrors again which versions there are. The cheap and likely to be wrong
-    comes first: a layout that cannot be is told before a kernel is built for it.
+    `own` are modules of the user's. `refresh` asks the mirrors again which versions there are. The
+    cheap and likely to be wrong comes first: a layout that cannot be is told before a kernel is
+    built for it.
     """
     if refresh:
         debian.forget(cache)
@@ -104,7 +113,9 @@ def prepare(cell: Cell, cache: Cache, progress: Progress, *, refresh: bool = Fal
     origin = source.obtain(cell.kernel, cache, progress)
     board_tree = tree.make(cell.board, cell.layout, origin.tree, cache, progress)
     kernel, built, image = prepare_kernel(cell, origin, cache, progress)
-    return Prepared(cell, kernel, built, board_tree, image)
+    reference = next(iter(built.values()))
+    users = external.obtain(own, kernel, reference, cache, progress)
+    return Prepared(cell, kernel, built, board_tree, image, users)
 
 
 def prepare_kernel(

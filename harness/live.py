@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness import boots
@@ -20,7 +21,7 @@ from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
 from harness.kernel.symbols import Symbols
-from harness.module_run import ModuleRun, Outcome
+from harness.module_run import Load, ModuleRun, Outcome
 from harness.results.record import Span
 from harness.verdict import Verdict
 
@@ -53,20 +54,33 @@ class LiveCell(Closing):
         self._gdb = gdb
         self._guest: Guest | None = None
         self._why_not: GuestError | None = None
-        self._symbols = Symbols(prepared.kernel.vmlinux, dict(prepared.modules))
+        own = {module.name: module.ko for module in prepared.external}
+        self._symbols = Symbols(prepared.kernel.vmlinux, {**prepared.modules, **own})
         self._boots_tried = 0
-        self._modules: dict[str, ModuleRun] = {}
-        self._active: str | None = None  # the module that is loaded
+        self._modules: dict[Load, ModuleRun] = {}
+        self._active: Load | None = None  # the module whose cases run
+        self._present: dict[Load, Snapshot | None] = {}  # those that stay, and what was before each
+        self.staying: tuple[Load, ...] = ()  # what tests in Python find loaded, in this order
         self._before: Snapshot | None = None  # what the case before left
 
     def guest(self) -> Guest:
+        """Return the running guest, as `bare`, with the modules in it that are to stay.
+
+        Raises `Unusable` also when one of those does not load.
+        """
+        guest = self.bare()
+        for load in self.staying:
+            self._stay(load)
+        return guest
+
+    def bare(self) -> Guest:
         """Return the running guest; boot one, and compare it with the layout, if there is none.
 
         Raises `Unusable` when the guest did not boot or did not honour the layout, on every call
         from then on: nothing that such a guest says counts.
         """
         if self._active is not None:
-            self.module_end(self._active, _DRAIN_SECONDS)
+            self._settle(self._active)
         if self._why_not is not None:
             raise Unusable(f"not run: {self._why_not.what}", where=self._why_not.where)
         if self._guest is not None and not self._guest.machine.alive:
@@ -126,31 +140,75 @@ class LiveCell(Closing):
         number = self._boots_tried
         return self.directory if number <= 1 else self.directory / f"boot-{number}"
 
-    def outcome(self, module: str, suite: str, number: int, timeout: float) -> Outcome:
+    def outcome(self, load: Load, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a KUnit case ended: the one with that number in its suite's plan.
 
         The module is loaded when it is first asked for. `timeout` is in seconds, for each case.
         """
-        return self._run(module).outcome(suite, number, timeout * self._slow)
+        return self._run(load).outcome(suite, number, timeout * self._slow)
 
-    def module_end(self, module: str, timeout: float) -> Outcome:
+    def load(self, load: Load, timeout: float) -> Outcome:
+        """Load a module that has no cases of its own, and return how that went."""
+        run = self._run(load)
+        outcome = run.loaded(timeout * self._slow)
+        if outcome.verdict is not Verdict.FAIL or not run.guest.machine.alive:
+            return outcome
+        self._active = None  # its init has failed: what it allocated, nobody will free
+        left = self.audit(pages=True)
+        self._active = load
+        return replace(outcome, message="\n".join([outcome.message, *left]))
+
+    def module_end(self, load: Load, timeout: float) -> Outcome:
         """Unload a module when its cases have ended, and return how that went."""
-        run = self._run(module)
+        run = self._run(load)
+        if run.guest is not self._guest and not run.ended:
+            return Outcome(Verdict.LOST, "not unloaded: the guest that had it is gone")
         outcome = run.end(timeout * self._slow)
-        if self._active == module:
+        stayed = load in self._present
+        if stayed:
+            self._before = self._present.pop(load)
+        if stayed or self._active == load:
             self._active = None
+            if load.lasting:  # then what it holds is no leak
+                outcome = replace(
+                    outcome, message="\n".join([outcome.message, *self.audit(pages=False)])
+                )
             if run.damaged:
                 self.discard()
         return outcome
 
-    def _run(self, module: str) -> ModuleRun:
-        if module not in self._modules:
-            guest = self.guest()
-            suites = self.prepared.modules.suites(module)
-            run = ModuleRun(guest, module, suites, self.log_name(), self.explain, self.lost)
-            self._modules[module] = run
-            self._active = module
-        return self._modules[module]
+    def _run(self, load: Load) -> ModuleRun:
+        return self._modules.get(load) or self._begin(load)
+
+    def _begin(self, load: Load) -> ModuleRun:
+        run = ModuleRun(self.bare(), load, self.log_name(), self.explain, self.lost)
+        self._modules[load] = run
+        self._active = load
+        return run
+
+    def _settle(self, load: Load) -> None:
+        """End the module that is active, or let it stay where it is to and can."""
+        run = self._modules[load]
+        if load in self.staying and run.loaded(_DRAIN_SECONDS).verdict.good:
+            self._active = None
+            self._present[load] = self._before
+            self._before = counters.take(run.guest.console, pages=True)
+        else:
+            self.module_end(load, _DRAIN_SECONDS)
+
+    def _stay(self, load: Load) -> None:
+        """Have a module stay in the guest; one that did not load once is not asked again."""
+        run = self._modules.get(load)
+        if load not in self._present and (run is None or run.loaded(0).verdict.good):
+            run = self._begin(load)
+            self._settle(load)
+        if load not in self._present:
+            assert run is not None
+            why = run.loaded(0)
+            raise Unusable(
+                f"not run: {load.module} did not load: {why.verdict}: {why.message}".strip(),
+                where=self.prepared.cell.name,
+            )
 
     @property
     def finds_leaks(self) -> bool:
@@ -191,6 +249,7 @@ class LiveCell(Closing):
             self._guest.close()
             self._guest = None
             self._before = None
+            self._present.clear()
 
     def close(self) -> None:
         """Power the guest off, or end it in the middle of a module, and let go of the symbols."""

@@ -1,4 +1,7 @@
-"""One load of a KUnit module: its cases' results as they come, and how the load ended.
+"""One load of a module: its cases' results as they come, how the load went, and how it ended.
+
+A module of the user's may have no cases that are known before; then the load has a verdict, which
+rests on insmod's status, the kernel's faults, and KTAP where it prints any.
 
 The end has a verdict of its own. insmod's status, a suite that says "not ok" over good cases, a
 result that nobody planned, a fault outside every case and an rmmod that fails belong to no case,
@@ -7,6 +10,7 @@ and must not be lost with that.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from harness import ktap
 from harness.errors import GuestDied, GuestError
 from harness.faults import Fault, extract
+from harness.guest import marks
 from harness.guest.guest import Guest
 from harness.guest.kmemleak import Blind
 from harness.guest.running import Running
-from harness.image.initramfs import MODULES
 from harness.kernel.kunit_elf import Suite
 from harness.ktap.tree import worse
 from harness.results import from_ktap
@@ -40,6 +44,35 @@ class Outcome:
     console: Span | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A module to be loaded: its name, its place in the guest, and what is known of it before.
+
+    `behind` are modules that it brings along, because it needs them. `lasting`: the kernel never
+    unloads it. `external`: it is a user's own.
+    """
+
+    module: str
+    place: str
+    suites: tuple[Suite, ...] = ()
+    parameters: tuple[str, ...] = ()
+    behind: tuple[Load, ...] = ()
+    lasting: bool = False
+    external: bool = False
+
+    @property
+    def insmod(self) -> str:
+        """What loads it."""
+        own = shlex.join(["insmod", self.place, *self.parameters])
+        return " && ".join([*(other.insmod for other in self.behind), own])
+
+    @property
+    def rmmod(self) -> str:
+        """What unloads it."""
+        names = (self.module, *(other.module for other in reversed(self.behind)))
+        return " && ".join(f"rmmod {name}" for name in names)
+
+
 class ModuleRun:
     """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's.
 
@@ -50,15 +83,14 @@ class ModuleRun:
     def __init__(
         self,
         guest: Guest,
-        module: str,
-        suites: Sequence[Suite],
+        load: Load,
         log: str,
         explain: Callable[[Sequence[Fault]], str],
         lost: Callable[[bool], str],
     ) -> None:
-        self._guest = guest
-        self._module = module
-        self._planned = {suite.name: [case.name for case in suite.cases] for suite in suites}
+        self.guest = guest
+        self._load = load
+        self._planned = {suite.name: [case.name for case in suite.cases] for suite in load.suites}
         self._log = log
         self._explain = explain
         self._lost = lost
@@ -66,9 +98,12 @@ class ModuleRun:
         self._results: dict[Key, Outcome] = {}
         self._why = ""  # why there will be no more results, once there will be none
         self._problems: list[str] = []
+        self._loaded: Outcome | None = None
         self._ended: Outcome | None = None
+        self._broke = Verdict.LOST  # what a load that never ended is
+        self._report: ktap.Report | None = None
         self.damaged = False  # whether the guest must be replaced
-        self._running = Running(guest.console, f"insmod {MODULES}/{module}.ko")
+        self._running = Running(guest.console, load.insmod)
 
     def outcome(self, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a case ended; wait up to `timeout` seconds for each next result.
@@ -79,6 +114,22 @@ class ModuleRun:
         self._advance(timeout, (suite, number))
         lost = Outcome(Verdict.LOST, f"planned, never reported: {self._why}")
         return self._results.get((suite, number), lost)
+
+    def loaded(self, timeout: float) -> Outcome:
+        """Wait for the end of the load, and return how it went; its message is what it said.
+
+        For a module whose cases were not known before, and for one that stays while others run.
+        """
+        self._advance(timeout, None)
+        if self._loaded is None:
+            self._loaded = self._judge_load()
+            self.damaged |= not self._loaded.verdict.good
+        return self._loaded
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` has an outcome already."""
+        return self._ended is not None
 
     def end(self, timeout: float) -> Outcome:
         """Wait for the end of the load, unload the module, and return how all that went."""
@@ -116,37 +167,39 @@ class ModuleRun:
             return False
         late: tuple[ktap.Case, ...] = ()
         with suppress(GuestError):  # a guest that is too ill to answer has nothing to add
-            if self._guest.ssh:
-                self._guest.ssh.run("echo cma-harness: a deadline has passed >/dev/kmsg", 5)
+            if self.guest.ssh:
+                self.guest.ssh.run("echo cma-harness: a deadline has passed >/dev/kmsg", 5)
                 late = self._parser.feed(self._running.read(_SLICE))
         self._keep(late)
         return bool(late)
 
     def _time_out(self, timeout: float) -> None:
         self.damaged = True
+        self._broke = Verdict.TIMEOUT
         open_case = self._parser.open_case or ()
         why = f"did not end within {timeout:g} s"
-        self._finish(f"{self._module} {why}")
+        self._finish(f"{self._load.module} {why}")
         if len(open_case) == 2 and open_case[1].isdecimal():
             key = (open_case[0], int(open_case[1]))
             before = self._results.get(key, Outcome(Verdict.LOST, ""))
             if before.verdict is Verdict.CRASH:
                 hung = replace(before, message=f"{before.message}\nand {why}")
             else:
-                message = f"{why}\n{self._guest.console.tail()}"
+                message = f"{why}\n{self.guest.console.tail()}"
                 hung = replace(before, verdict=Verdict.TIMEOUT, message=message)
             self._results[key] = hung
 
     def _finish(self, why: str) -> None:
         """Close the log, and judge what has no result of its own."""
         self._why = why
-        report = self._parser.close()
-        self._problems += report.problems
+        self._report = report = self._parser.close()
         for suite in report.cases:
             self._keep(suite.cases)
-            self._problems += self._doubts(suite)
-        if self._running.status not in (None, 0):
-            self._problems.append(why)
+        if self._planned:
+            self._problems += report.problems
+            self._problems += (doubt for suite in report.cases for doubt in self._doubts(suite))
+            if self._running.status not in (None, 0):
+                self._problems.append(why)
         crashed = any(outcome.verdict is Verdict.CRASH for outcome in self._results.values())
         self.damaged |= crashed
 
@@ -165,21 +218,51 @@ class ModuleRun:
                 wanted = f"{name!r} was planned" if name else "nobody planned it"
                 yield f"result {case.number} of {suite.name} is {case.name!r}, {wanted}"
 
+    def _judge_load(self) -> Outcome:
+        """Judge the stretch of console from insmod on that no case answers for."""
+        said = self._said(self._running.start)
+        span = Span(log=self._log, start=self._running.start, end=self.guest.console.position)
+        stray = self._strays()
+        status = self._running.status
+        if stray:
+            return Outcome(Verdict.CRASH, self._explain(stray), console=span)
+        if status is None:
+            return Outcome(self._broke, f"{self._why}\n{self.guest.console.tail()}", console=span)
+        if status:
+            return Outcome(Verdict.FAIL, f"{self._running.output}\n{said}".strip(), console=span)
+        if self._planned or self._report is None or not self._report.cases:
+            return Outcome(Verdict.PASS, said, console=span)
+        told = (f"{self._load.module} printed KTAP", *_told(self._report), said)
+        return Outcome(self._report.verdict, "\n".join(told), console=span)
+
+    def _strays(self) -> Sequence[Fault]:
+        """Return the faults since insmod, or since the load was judged, that no case tells of."""
+        if self._loaded is not None:
+            return self.guest.console.take_faults()
+        stray = [fault for text in self._between() for fault in extract(text)]
+        self.guest.console.take_faults()  # those of the cases are told by the cases
+        return stray
+
     def _unload(self) -> Outcome:
         if self._running.status is None:
             return Outcome(Verdict.LOST, f"not unloaded: {self._why}")
-        stray = [fault for text in self._between() for fault in extract(text)]
-        self._guest.console.take_faults()  # those of the cases are told by the cases
+        if self._running.status and not self._planned:
+            return Outcome(Verdict.SKIP, "not unloaded: it did not load")
+        stray = self._strays()
         if stray:
             return Outcome(Verdict.CRASH, f"outside every case: {self._explain(stray)}")
+        if self._load.lasting:
+            self.damaged = True
+            return Outcome(Verdict.SKIP, "not unloaded: it has no exit function, so it stays")
+        start = self.guest.console.position
         try:
             # Before rmmod, while the functions of the module have names in a back trace; what its
             # variables still held is lost only behind it.
             blind = self._look_for_leaks(aged=False)
             if self._running.status == 0:
-                done = self._guest.console.run(f"rmmod {self._module}", _UNLOAD_SECONDS)
+                done = self.guest.console.run(self._load.rmmod, _UNLOAD_SECONDS)
                 if done.status:
-                    self._problems.append(f"rmmod {self._module}: {done.output.strip()}")
+                    self._problems.append(f"{self._load.rmmod}: {done.output.strip()}")
                 blind = blind or self._look_for_leaks(aged=True)
         except GuestError as error:
             faults = extract(error.what.encode())
@@ -187,7 +270,14 @@ class ModuleRun:
             return Outcome(error.verdict, f"while it was unloaded: {told}")
         if self._problems:
             return Outcome(Verdict.FAIL, "\n".join(dict.fromkeys(self._problems)))
-        return Outcome(Verdict.SKIP, blind) if blind else Outcome(Verdict.PASS, "")
+        if blind:
+            return Outcome(Verdict.SKIP, blind)
+        return Outcome(Verdict.PASS, self._said(start) if self._load.external else "")
+
+    def _said(self, start: int) -> str:
+        """Return the kernel's messages from an offset of console.log on."""
+        text = marks.messages(self.guest.console.text(start))
+        return text.decode("utf-8", "replace").replace("\r", "").strip()
 
     def _look_for_leaks(self, *, aged: bool) -> str:
         """Note what was lost; return why the kernel does not look, where it does not."""
@@ -203,9 +293,9 @@ class ModuleRun:
         spans = [outcome.console for outcome in self._results.values() if outcome.console]
         for span in sorted(spans, key=lambda span: span.start):
             if span.start > at:
-                yield self._guest.console.text(at, span.start)
+                yield self.guest.console.text(at, span.start)
             at = max(at, span.end)
-        yield self._guest.console.text(at)
+        yield self.guest.console.text(at)
 
     def _keep(self, cases: Iterable[ktap.Case]) -> None:
         """Keep the results of cases; of two with one number the worse."""
@@ -220,9 +310,19 @@ class ModuleRun:
         start, end = self._running.start + case.span.start, self._running.start + case.span.end
         message = from_ktap.message(case)
         if case.verdict is Verdict.CRASH:
-            faults = extract(self._guest.console.text(start, end))
+            faults = extract(self.guest.console.text(start, end))
             message = self._explain(faults) if faults else message
         if case.verdict is Verdict.LOST:
             message = f"planned, never reported: {self._why}"
         span = Span(log=self._log, start=start, end=end)
         return Outcome(case.verdict, message, from_ktap.metrics(case), span)
+
+
+def _told(report: ktap.Report) -> Iterator[str]:
+    """Yield how many cases ended how, what is wrong with the log, and what failed."""
+    counts = report.counts
+    yield ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    yield from report.problems
+    for case in report.leaves():
+        if not case.verdict.good:
+            yield f"{'.'.join(case.path)}: {from_ktap.message(case) or case.verdict}"

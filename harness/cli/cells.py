@@ -22,6 +22,7 @@ from harness.cli.options import (
     JsonOption,
     KernelOption,
     LayoutOption,
+    ModuleOption,
     PreviousOption,
     ResumeOption,
     VariantOption,
@@ -94,6 +95,7 @@ def run_tests(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    module: ModuleOption = None,
     previous: PreviousOption = None,
     resume: ResumeOption = None,
     dry_run: DryRunOption = False,
@@ -107,14 +109,16 @@ def run_tests(
     Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
     names = (kernel, variant, board, layout)
+    modules = [f"--module={each}" for each in module or ()]
     if is_matrix(*names) or resume or dry_run:
         way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
-        raise typer.Exit(run_matrix(names, append, context.args, previous, way))
+        raise typer.Exit(run_matrix(names, append, [*modules, *context.args], previous, way))
     if as_json:
         raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
     chosen = [
         *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
         f"--append={append}",
+        *modules,
     ]
     code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))

@@ -23,6 +23,13 @@ ResumeOption = Annotated[
 PreviousOption = Annotated[
     Path | None, typer.Option(help="An earlier run, which knows how long cells take.")
 ]
+ModuleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH[:NAME=VALUE ...]",
+        help="A module of your own: a .c file, a Kbuild directory or a .ko.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 RUNS = Path("runs")

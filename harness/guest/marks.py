@@ -44,6 +44,11 @@ def split(mark: bytes, text: bytes) -> tuple[int, bytes]:
     return int(without_messages(found[1])), without_messages(text[: found.start()])
 
 
+def messages(text: bytes) -> bytes:
+    """Give the kernel's messages alone, a line each."""
+    return b"".join(_MESSAGES.findall(text))
+
+
 def without_messages(text: bytes) -> bytes:
     """Drop the kernel's messages; a line of a program that they cut in two is whole again."""
     return _MESSAGES.sub(b"", text)

@@ -19,6 +19,12 @@ class Running:
         self.status: int | None = None
         self.start = console.position
 
+    @property
+    def output(self) -> str:
+        """What the command itself printed; to be asked when it has ended."""
+        _, output = marks.split(self._mark, self._console.text(self.start))
+        return output.decode("utf-8", "replace").strip()
+
     def read(self, timeout: float) -> bytes:
         """Return what has come since, waiting up to `timeout` seconds for something.
 

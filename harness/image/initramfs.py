@@ -61,7 +61,7 @@ class Image:
         """Write the archive with further files behind it to `output`, and return that."""
         listing = "".join(_file_line(path, file) for path, file in sorted(files.items()))
         parents = {str(parent) for path in files for parent in PurePosixPath(path).parents}
-        known = {"/", "/etc", "/root"}
+        known = {"/", "/etc", "/lib", "/root"}
         folders = "".join(f"dir {path} 0700 0 0\n" for path in sorted(parents - known))
         _archive(self.gen_init_cpio, folders + listing, work / "run.cpio")
         with output.open("wb") as whole:

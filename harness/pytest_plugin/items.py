@@ -13,7 +13,10 @@ from harness.live import LiveCell
 from harness.module_run import Outcome
 from harness.pytest_plugin.stash import OUTCOME, SESSION
 from harness.session import CaseEnded
+from harness.text import printable
 from harness.verdict import Verdict
+
+KERNEL_LOG = "kernel log"  # a report's section
 
 
 class TargetItem(pytest.Item):
@@ -35,6 +38,12 @@ class TargetItem(pytest.Item):
     @abstractmethod
     def outcome(self, live: LiveCell) -> Outcome:
         """Return how it ended on the guest."""
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """Show what a module said where that is not shown as the reason of a failure."""
+        if outcome.verdict is Verdict.PASS and outcome.message:
+            self.add_report_section("call", KERNEL_LOG, printable(outcome.message))
+        return outcome
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         """Tell what it ended as, and nothing of how the harness came to know."""

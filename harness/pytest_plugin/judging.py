@@ -10,6 +10,7 @@ import pytest
 
 from harness.ktap.tree import worse
 from harness.module_run import Outcome
+from harness.pytest_plugin.external import LoadItem
 from harness.pytest_plugin.kunit import CaseItem, ModuleItem
 from harness.pytest_plugin.stash import METRICS, OUTCOME, SESSION
 from harness.recording import CASE, VERDICT
@@ -54,7 +55,10 @@ def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
     """
     live = item.config.stash[SESSION].live
     if isinstance(item, ModuleItem):
-        return live.audit(pages=True)
+        broken = live.audit(pages=True)
+        if broken and item.load.external:  # what it keeps, the next one would not have
+            live.discard()
+        return broken
     if "guest" not in getattr(item, "fixturenames", ()):
         return ()
     return live.audit(pages=nextitem is None or nextitem.path != item.path)
@@ -68,7 +72,7 @@ def _faults_watched(item: pytest.Item) -> Iterator[None]:
         yield
     finally:
         # A module's run judges its own stretch of console.
-        if not isinstance(item, CaseItem | ModuleItem):
+        if not isinstance(item, CaseItem | LoadItem | ModuleItem):
             faults = live.running.console.take_faults() if live.running is not None else ()
             faults += session.further.take_faults()
             if faults:
@@ -83,6 +87,8 @@ def pytest_runtest_makereport(
     report = yield
     session = item.config.stash[SESSION]
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
+    if call.excinfo is not None and isinstance(call.excinfo.value, CaseEnded):
+        report.longrepr = str(call.excinfo.value)  # a traceback would be of ours
     outcome = _judged(report, call, session)
     if outcome is not None:
         before = item.stash.get(OUTCOME, outcome)
@@ -98,7 +104,7 @@ def pytest_runtest_makereport(
 
 def _had_the_guest(item: pytest.Item) -> bool:
     """Whether a test may have damaged the shared guest; a module's run sees to that itself."""
-    if isinstance(item, CaseItem | ModuleItem):
+    if isinstance(item, CaseItem | LoadItem | ModuleItem):
         return False
     return "guest" in getattr(item, "fixturenames", ("guest",))
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.image.initramfs import MODULES
 from harness.kernel.kunit_elf import Suite
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
-from harness.module_run import Outcome
+from harness.module_run import Load, Outcome
 from harness.pytest_plugin.items import TargetItem
 from harness.pytest_plugin.stash import SESSION
 
@@ -30,16 +31,17 @@ class KbuildFile(pytest.File):
         prepared = self.config.stash[SESSION].prepared
         for name, path in prepared.modules.items():
             if path.parent.name == self.path.parent.name:
-                for suite in prepared.modules.suites(name):
+                suites = prepared.modules.suites(name)
+                for suite in suites:
                     node = SuiteNode.from_parent(self, name=suite.name)
-                    node.module, node.suite = name, suite
+                    node.load, node.suite = Load(name, f"{MODULES}/{name}.ko", suites), suite
                     yield node
 
 
 class SuiteNode(pytest.Collector):
     """A KUnit suite of a module."""
 
-    module: str
+    load: Load
     suite: Suite
 
     def collect(self) -> Iterable[pytest.Item]:
@@ -49,27 +51,37 @@ class SuiteNode(pytest.Collector):
             name = case.name if case.name not in seen else f"{case.name}#{number}"
             seen.add(name)
             item = CaseItem.from_parent(self, name=name)
-            item.module, item.suite, item.number = self.module, self.suite.name, number
+            item.load, item.suite, item.number = self.load, self.suite.name, number
             yield item
 
 
 class CaseItem(TargetItem):
     """A KUnit case: the one with `number` in the plan of `suite`."""
 
-    module: str
+    load: Load
     suite: str
     number: int
 
     def outcome(self, live: LiveCell) -> Outcome:
         """Wait for the case's result."""
         timeout: float = self.config.option.case_timeout
-        return live.outcome(self.module, self.suite, self.number, timeout)
+        return live.outcome(self.load, self.suite, self.number, timeout)
 
 
 class ModuleItem(TargetItem):
     """The end of a module: what belongs to no case of it, and its unloading."""
 
+    load: Load
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, load: Load) -> ModuleItem:
+        """Make the item that unloads a module."""
+        node_id = f"{parent.nodeid}::{load.module}::unload"
+        item = cls.from_parent(parent, name=load.module, nodeid=node_id)
+        item.load = load
+        return item
+
     def outcome(self, live: LiveCell) -> Outcome:
         """Unload the module."""
         timeout: float = self.config.option.case_timeout
-        return live.module_end(self.name, timeout)
+        return self.told(live.module_end(self.load, timeout))

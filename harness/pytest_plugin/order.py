@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import pytest
 
+from harness.live import LiveCell
+from harness.pytest_plugin.external import ExternalNode, LoadItem
 from harness.pytest_plugin.items import LayoutItem, LeakItem
 from harness.pytest_plugin.kunit import CaseItem, KbuildFile, ModuleItem
 from harness.pytest_plugin.stash import SESSION
@@ -17,21 +21,36 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     if SESSION not in session.config.stash:
         return
-    live = session.config.stash[SESSION].live
-    last = {item.module: item for item in session.items if isinstance(item, CaseItem)}
-    last_of_file = {item.path: item for item in session.items if not isinstance(item, CaseItem)}
+    kept = session.config.stash[SESSION]
     items: list[pytest.Item] = []
     if session.items:
         items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
-    for item in session.items:
-        items.append(item)
-        if isinstance(item, CaseItem) and last[item.module] is item:
-            items.append(_module_item(item))
-        elif last_of_file.get(item.path) is item and live.finds_leaks:
-            items.append(_leak_item(item))
+        items += _with_ends(session.items, kept.live)
+        items += _ends_of_staying(session)
     session.items = items
     session.testscollected = len(items)
-    session.config.stash[SESSION].plan(item.nodeid for item in items)
+    kept.plan(item.nodeid for item in items)
+
+
+def _with_ends(items: Sequence[pytest.Item], live: LiveCell) -> Iterator[pytest.Item]:
+    """Yield the items, and behind the last of each module and file what ends it."""
+    last = {item.load: item for item in items if isinstance(item, CaseItem | LoadItem)}
+    last_of_file = {item.path: item for item in items if item.getparent(pytest.Module)}
+    for item in items:
+        yield item
+        if isinstance(item, CaseItem | LoadItem):
+            if last[item.load] is item and item.load not in live.staying:
+                yield _module_item(item)
+        elif last_of_file.get(item.path) is item and live.finds_leaks:
+            yield _leak_item(item)
+
+
+def _ends_of_staying(session: pytest.Session) -> Iterator[pytest.Item]:
+    """Yield the ends of the user's modules that tests find loaded, the last one's first."""
+    kept = session.config.stash[SESSION]
+    modules = {module.name: module for module in kept.prepared.external}
+    for load in reversed(kept.live.staying):
+        yield ModuleItem.of(ExternalNode.of(session, modules[load.module]), load)
 
 
 def _leak_item(item: pytest.Item) -> pytest.Item:
@@ -40,9 +59,7 @@ def _leak_item(item: pytest.Item) -> pytest.Item:
     return LeakItem.from_parent(file, name="kmemleak", nodeid=f"{file.nodeid}::kmemleak")
 
 
-def _module_item(case: CaseItem) -> pytest.Item:
-    assert case.parent is not None
-    file = case.parent.parent
-    assert isinstance(file, KbuildFile)
-    node_id = f"{file.nodeid}::{case.module}::unload"
-    return ModuleItem.from_parent(file, name=case.module, nodeid=node_id)
+def _module_item(item: CaseItem | LoadItem) -> pytest.Item:
+    file = item.getparent(KbuildFile) or item.getparent(ExternalNode)
+    assert file is not None
+    return ModuleItem.of(file, item.load)

@@ -14,6 +14,7 @@ from harness import cell
 from harness.boots import Boots
 from harness.cache import Cache
 from harness.config import PLAIN
+from harness.kernel.external import Request, Wanted
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
 from harness.progress import Progress
@@ -32,6 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
     group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")
     group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
+    group.addoption(
+        "--module",
+        action="append",
+        default=[],
+        metavar="PATH[:NAME=VALUE ...]",
+        help="a module of your own: a .c file, a directory with a Kbuild file or Makefile, or a "
+        ".ko; with its parameters behind a colon; can be given several times",
+    )
+    group.addoption(
+        "--module-compat",
+        action="store_true",
+        help="build it with configs/old_api/, for modules that older kernels took",
+    )
     group.addoption("--append", default="", help="added to the kernel's command line")
     group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
     group.addoption("--seed", type=int, help="of random operations; by default another each time")
@@ -42,10 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Prepare the cell; a `HarnessError` goes up to the command line as it is."""
-    if config.option.help or config.option.version or hasattr(config, "workerinput"):
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is not None:
+        config.args = worker["cma_paths"]
+    if config.option.help or config.option.version or worker is not None:
         return
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        config.args = [str(path) for path in SUITES]
+        config.args = [] if config.option.module else [str(path) for path in SUITES]
     if getattr(config.option, "dist", "no") == "load":  # one guest has all cases of a module
         config.option.dist = "loadfile"
     _seed(config)
@@ -87,7 +104,9 @@ def _prepare(config: pytest.Config) -> Session:
     progress = Progress(quiet=worker is not None)
     chosen = cell.load(option.kernel, option.board, option.layout, option.variant)
     cache = Cache(on_wait=progress.say)
-    prepared = cell.prepare(chosen, cache, progress)
+    wanted = tuple(Wanted.parse(text) for text in option.module)
+    own = Request(wanted, old_api=option.module_compat)
+    prepared = cell.prepare(chosen, cache, progress, own=own)
     recorder = None
     directory = Path(os.devnull)  # with --collect-only nothing boots
     if worker is not None:
@@ -105,6 +124,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the run is recorded."""
     recorder = node.config.stash[SESSION].recorder
     node.workerinput["cma_run"] = str(recorder.directory.absolute())
+    node.workerinput["cma_paths"] = list(node.config.args)
 
 
 @pytest.hookimpl(optionalhook=True)
