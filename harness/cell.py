@@ -10,10 +10,13 @@ from harness import config, debian
 from harness.board import machines, tree
 from harness.cache import Cache
 from harness.config import Board, Kernel, Layout
-from harness.errors import ConfigError
+from harness.errors import ConfigError, LayoutRefused
 from harness.guest.qemu import Launch
 from harness.image import initramfs
 from harness.kernel import build, external, modules, source
+from harness.layout import survey
+from harness.layout.check import Finding, check
+from harness.layout.ground import Ground
 from harness.progress import Progress
 
 Lane = Literal["smp"]
@@ -97,25 +100,48 @@ def prepare(
     progress: Progress,
     *,
     refresh: bool = False,
+    append: str = "",
+    force: bool = False,
     own: external.Request = external.NONE,
 ) -> Prepared:
     """Make, or find in the cache, the cell's kernel, modules, image and device tree.
 
-    `own` are modules of the user's. `refresh` asks the mirrors again which versions there are. The
-    cheap and likely to be wrong comes first: a layout that cannot be is told before a kernel is
-    built for it.
+    `own` are modules of the user's. `refresh` asks the mirrors again which versions there are.
+    `append` will end the kernel's command line. Raises `LayoutRefused` with all that is wrong with
+    the layout, unless `force`; what needs no kernel is told before one is built.
     """
     if refresh:
         debian.forget(cache)
+    if not force:
+        tree.check_fits(cell.board, cell.layout)
+    footing = stand(cell, cache, progress, append)
+    findings = check(footing.ground, cell.layout, append)
+    _tell(cell, findings, progress, force=force)
+    board_tree = tree.make(cell.board, cell.layout, footing.kernel.source, cache, progress)
+    reference = next(iter(footing.modules.values()))
+    users = external.obtain(own, footing.kernel, reference, cache, progress)
+    return Prepared(cell, footing.kernel, footing.modules, board_tree, footing.image, users)
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What is made of a cell before its layout counts, and the memory that this leaves."""
+
+    kernel: build.BuiltKernel
+    modules: modules.Modules
+    image: initramfs.Image
+    ground: Ground
+
+
+def stand(cell: Cell, cache: Cache, progress: Progress, append: str = "") -> Footing:
+    """Make all of a cell but its device tree, and read the memory that areas are laid on."""
     build.toolchain(cell.kernel.userland)
-    tree.check_fits(cell.board, cell.layout)
     machines.require(cell.board)
     origin = source.obtain(cell.kernel, cache, progress)
-    board_tree = tree.make(cell.board, cell.layout, origin.tree, cache, progress)
+    bare = tree.make(cell.board, survey.BARE, origin.tree, cache, progress)
     kernel, built, image = prepare_kernel(cell, origin, cache, progress)
-    reference = next(iter(built.values()))
-    users = external.obtain(own, kernel, reference, cache, progress)
-    return Prepared(cell, kernel, built, board_tree, image, users)
+    ground = survey.ground(cell.board, cell.layout, bare, kernel, image, append)
+    return Footing(kernel, built, image, ground)
 
 
 def prepare_kernel(
@@ -125,3 +151,15 @@ def prepare_kernel(
     kernel = build.build(cell.kernel, origin, cache, progress)
     built = modules.build(kernel, cache, progress)
     return kernel, built, initramfs.build(kernel, built, cell.board, cache, progress)
+
+
+def _tell(cell: Cell, findings: tuple[Finding, ...], progress: Progress, *, force: bool) -> None:
+    wrong = [finding for finding in findings if finding.level == "error"]
+    if wrong and not force:
+        raise LayoutRefused(
+            "\n".join(("this layout cannot be there:", *(f"  {each}" for each in findings))),
+            where=f"layout {cell.layout.name} on {cell.board.name} with linux {cell.kernel.label}",
+            next_step="mend the layout, or boot it all the same: --force",
+        )
+    for finding in findings:
+        progress.say(f"layout   {finding}")

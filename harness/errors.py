@@ -40,6 +40,10 @@ class ConfigError(HarnessError):
     exit_code = EXIT_USAGE
 
 
+class LayoutRefused(ConfigError):
+    """A layout cannot be on this board with this kernel; `what` has every finding."""
+
+
 class HostError(HarnessError):
     """The host lacks something, or something on it failed."""
 

@@ -41,7 +41,13 @@ class LiveCell(Closing):
     """Owns the one running guest of a cell; used from one thread."""
 
     def __init__(
-        self, prepared: Prepared, directory: Path, *, append: str = "", gdb: bool = False
+        self,
+        prepared: Prepared,
+        directory: Path,
+        *,
+        append: str = "",
+        gdb: bool = False,
+        force: bool = False,
     ) -> None:
         self.prepared = prepared
         self.directory = directory.absolute()
@@ -52,6 +58,8 @@ class LiveCell(Closing):
         self._slow = prepared.cell.kernel.slow
         self._append = append
         self._gdb = gdb
+        self._force = force
+        self._otherwise: LayoutMismatch | None = None
         self._guest: Guest | None = None
         self._why_not: GuestError | None = None
         own = {module.name: module.ko for module in prepared.external}
@@ -77,7 +85,8 @@ class LiveCell(Closing):
         """Return the running guest; boot one, and compare it with the layout, if there is none.
 
         Raises `Unusable` when the guest did not boot or did not honour the layout, on every call
-        from then on: nothing that such a guest says counts.
+        from then on: nothing that such a guest says counts. With `force` a guest whose areas are
+        not the layout's is what was asked for.
         """
         if self._active is not None:
             self._settle(self._active)
@@ -98,9 +107,14 @@ class LiveCell(Closing):
         return self._guest
 
     def verify(self) -> None:
-        """Boot if need be; raise what makes the guest unusable, such as `LayoutMismatch`."""
+        """Boot if need be; raise what makes the guest unusable, such as `LayoutMismatch`.
+
+        A mismatch is told here too when it was forced upon the guest, and others may use it.
+        """
         try:
             self.guest()
+            if self._otherwise is not None:
+                raise self._otherwise
         except Unusable:
             assert self._why_not is not None
             raise self._why_not from None
@@ -274,13 +288,16 @@ class LiveCell(Closing):
 
     def _compare(self, guest: Guest) -> None:
         self.survey = areas.survey(guest)
-        wrong = reality.differences(self.prepared.cell.layout, self.survey)
-        if wrong:
-            raise LayoutMismatch(
-                "the kernel did not honour the layout: " + "; ".join(wrong),
-                where=self.prepared.cell.name,
-                next_step="see what the kernel said of it",
-                tail="\n".join(
-                    _ABOUT_AREAS.findall(guest.console.text().decode("utf-8", "replace"))
-                ),
-            )
+        layout = self.prepared.cell.layout
+        wrong = reality.differences(layout, self.survey, self._append)
+        if not wrong:
+            return
+        mismatch = LayoutMismatch(
+            "the kernel did not honour the layout: " + "; ".join(wrong),
+            where=self.prepared.cell.name,
+            next_step="see what the kernel said of it",
+            tail="\n".join(_ABOUT_AREAS.findall(guest.console.text().decode("utf-8", "replace"))),
+        )
+        if not self._force:
+            raise mismatch
+        self._otherwise = mismatch

@@ -45,10 +45,9 @@ class DeviceTreeError(CommandFailed, ConfigError):
 def make(board: Board, layout: Layout, kernel: Path, cache: Cache, progress: Progress) -> Tree:
     """Return the board's tree with the layout in it; `kernel` is the kernel's source.
 
-    Raises `ConfigError` when the layout cannot be in that tree: larger than the memory, a node
-    that exists already, a malformed node.
+    Raises `ConfigError` when the layout cannot be in that tree: a node that exists already, a
+    malformed node. Whether a kernel can do anything with the areas is not asked here.
     """
-    check_fits(board, layout)
     read, origin = _origin(board, kernel)
     inputs = {
         "recipe": _RECIPE,
@@ -167,7 +166,12 @@ def _place(tree: libfdt.Fdt, node: int, area: Area, widths: tuple[int, int]) -> 
     address_cells, size_cells = widths
     if area.at is None:
         size = bytes(tree.getprop(node, "size"))
-        return {"size": size == _bytes(area.size, size_cells)}
+        right = {"size": size == _bytes(area.size, size_cells)}
+        if area.within is not None:
+            start, end = area.within
+            wanted = _bytes(start, address_cells) + _bytes(end - start, size_cells)
+            right["alloc-ranges"] = bytes(tree.getprop(node, "alloc-ranges")) == wanted
+        return right
     region = bytes(tree.getprop(node, "reg"))
     return {"reg": region == _bytes(area.at, address_cells) + _bytes(area.size, size_cells)}
 

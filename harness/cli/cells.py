@@ -19,6 +19,7 @@ from harness.cli.options import (
     AppendOption,
     BoardOption,
     DryRunOption,
+    ForceOption,
     JsonOption,
     KernelOption,
     LayoutOption,
@@ -57,6 +58,7 @@ def build(
     layout: LayoutOption = LAYOUT,
     refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
     kernel_only: Annotated[bool, typer.Option(help="Leave the layout's tree out.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a cell's kernel, modules, image and device tree.
@@ -69,7 +71,7 @@ def build(
         built, _, _ = cell.prepare_kernel(chosen, source.obtain(chosen.kernel, *on), *on)
         print_facts({"kernel_version": built.version, "kernel_key": built.key}, as_json)
         return
-    prepared = cell.prepare(chosen, *ground(), refresh=refresh)
+    prepared = cell.prepare(chosen, *ground(), refresh=refresh, force=force)
     facts = {
         "cell": chosen.name,
         "kernel_version": prepared.kernel.version,
@@ -95,6 +97,7 @@ def run_tests(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    force: ForceOption = False,
     module: ModuleOption = None,
     previous: PreviousOption = None,
     resume: ResumeOption = None,
@@ -109,16 +112,15 @@ def run_tests(
     Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
     names = (kernel, variant, board, layout)
-    modules = [f"--module={each}" for each in module or ()]
+    words = [*(["--force"] if force else []), *(f"--module={each}" for each in module or ())]
     if is_matrix(*names) or resume or dry_run:
         way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
-        raise typer.Exit(run_matrix(names, append, [*modules, *context.args], previous, way))
+        raise typer.Exit(run_matrix(names, append, [*words, *context.args], previous, way))
     if as_json:
         raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
     chosen = [
         *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
-        f"--append={append}",
-        *modules,
+        *(f"--append={append}", *words),
     ]
     code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))
@@ -131,13 +133,14 @@ def console(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    force: ForceOption = False,
 ) -> None:
     """Boot a guest and give you its serial console; Ctrl-] leaves.
 
     Example: cma-harness console --layout two-areas
     """
     require()
-    with _live(kernel, variant, board, layout, append) as live:
+    with _live(kernel, variant, board, layout, append, force) as live:
         guest = live.guest()
         print(_WELCOME)
         guest.console.interact(live.directory / _TRANSCRIPT)
@@ -152,6 +155,7 @@ def ssh(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    force: ForceOption = False,
 ) -> None:
     """Boot a guest, run a command (or a shell) on it over ssh, and power it off.
 
@@ -161,7 +165,7 @@ def ssh(
     """
     if not command:
         require()
-    with _live(kernel, variant, board, layout, append) as live:
+    with _live(kernel, variant, board, layout, append, force) as live:
         guest = live.guest()
         if command:
             done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
@@ -180,13 +184,14 @@ def gdb(
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
+    force: ForceOption = False,
 ) -> None:
     """Boot a guest and attach gdb to it, with the kernel's symbols; quitting gdb ends it.
 
     Example: cma-harness gdb --layout two-areas
     """
     find("gdb-multiarch")
-    with _live(kernel, variant, board, layout, append, gdb=True) as live:
+    with _live(kernel, variant, board, layout, append, force, gdb=True) as live:
         machine = live.guest().machine
         vmlinux = live.prepared.kernel.vmlinux
         print(f"console: {live.directory}/console.log")
@@ -194,9 +199,17 @@ def gdb(
 
 
 def _live(
-    kernel: str, variant: str, board: str, layout: str, append: str, *, gdb: bool = False
+    kernel: str,
+    variant: str,
+    board: str,
+    layout: str,
+    append: str,
+    force: bool,
+    *,
+    gdb: bool = False,
 ) -> LiveCell:
     """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
     chosen = cell.load(kernel, board, layout, variant)
-    prepared = cell.prepare(chosen, *ground())
-    return LiveCell(prepared, record.new_directory(RUNS), append=append, gdb=gdb)
+    prepared = cell.prepare(chosen, *ground(), append=append, force=force)
+    directory = record.new_directory(RUNS)
+    return LiveCell(prepared, directory, append=append, gdb=gdb, force=force)

@@ -30,6 +30,7 @@ ModuleOption = Annotated[
         help="A module of your own: a .c file, a Kbuild directory or a .ko.",
     ),
 ]
+ForceOption = Annotated[bool, typer.Option(help="Boot a layout that cannot be, all the same.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 RUNS = Path("runs")

@@ -10,7 +10,7 @@ from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
 from harness.config.departed import load_departed
 from harness.config.families import Family, Userland, load_family
 from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_kernel, variants
-from harness.config.layouts import Area, Layout, load_layout
+from harness.config.layouts import Area, Carveout, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
 from harness.config.nightly import Nightly, Part, load_nightly
 from harness.config.reading import CONFIGS, names, read_toml, require_known
@@ -23,6 +23,7 @@ __all__ = [
     "PLAIN",
     "Area",
     "Board",
+    "Carveout",
     "Coverage",
     "CoveredFile",
     "Family",

@@ -22,6 +22,7 @@ def parse_size(value: object) -> int:
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Extent = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]  # of something that may be empty
 Address = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 # What the device tree specification (v0.4, 2.2.1) allows in a node's name.
 NodeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9,._+-]{0,30}$")]

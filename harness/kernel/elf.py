@@ -192,3 +192,20 @@ def _relocate(image: bytearray, table: Any, symbols: Any) -> Iterator[int]:
             (addend,) = struct.unpack_from("<I", image, place)
             struct.pack_into("<I", image, place, (value + addend) & 0xFFFFFFFF)
             yield place
+
+
+def symbols_named(elf: Any, names: frozenset[str]) -> dict[str, tuple[int, int]]:
+    """Map those of the names that the file defines to their (value, size), data or code.
+
+    Read with struct, as `code_symbols` is.
+    """
+    symtab = elf.get_section_by_name(".symtab")
+    found: dict[str, tuple[int, int]] = {}
+    if symtab is None:
+        return found
+    strings = elf.get_section(symtab["sh_link"]).data()
+    for name, value, size, _, _, shndx in _SYMBOL.iter_unpack(symtab.data()):
+        text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
+        if shndx and text in names:
+            found[text] = (value, size)
+    return found

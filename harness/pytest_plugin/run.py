@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="build it with configs/old_api/, for modules that older kernels took",
     )
     group.addoption("--append", default="", help="added to the kernel's command line")
+    group.addoption("--force", action="store_true", help="boot a layout that cannot be")
     group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
     group.addoption("--seed", type=int, help="of random operations; by default another each time")
     group.addoption("--runs", type=Path, default=Path("runs"), help="where records go")
@@ -106,7 +107,9 @@ def _prepare(config: pytest.Config) -> Session:
     cache = Cache(on_wait=progress.say)
     wanted = tuple(Wanted.parse(text) for text in option.module)
     own = Request(wanted, old_api=option.module_compat)
-    prepared = cell.prepare(chosen, cache, progress, own=own)
+    prepared = cell.prepare(
+        chosen, cache, progress, append=option.append, force=option.force, own=own
+    )
     recorder = None
     directory = Path(os.devnull)  # with --collect-only nothing boots
     if worker is not None:
@@ -114,7 +117,7 @@ def _prepare(config: pytest.Config) -> Session:
     elif not option.collectonly:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
-    live = LiveCell(prepared, directory, append=option.append)
+    live = LiveCell(prepared, directory, append=option.append, force=option.force)
     further = Boots(prepared, directory / "boots", cache, append=option.append)
     return Session(prepared, live, further, progress, recorder, seed=option.seed)
 

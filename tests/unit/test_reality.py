@@ -112,3 +112,53 @@ def test_an_area_s_files_are_together_wherever_they_stand():
         },
         "private@50400000": {"base_pfn": "328704"},
     }
+
+
+RESERVED = LiveArea("reserved", 0x5C000000, 64 * MIB, 64)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "append", "wrong"),
+    [
+        ("cma=64M", "", ()),
+        ("cma=62M@0x5c000000", "", ()),  # rounded up to a pageblock
+        ("", "cma=64M", ()),
+        ("cma=16M", "", ("area 'reserved' is 64 MiB, 'cma=' asks for 16",)),
+        (
+            "cma=64M@0x50000000",
+            "",
+            ("area 'reserved' is at 0x5c000000, 'cma=' asks for 0x50000000",),
+        ),
+        (
+            "cma=64M@0x50000000-0x5e000000",
+            "",
+            ("area 'reserved' (0x5c000000-0x60000000) is not inside 0x50000000-0x5e000000",),
+        ),
+        ("cma=0", "", ("area 'reserved' (64 MiB at 0x5c000000) is not in the layout",)),
+    ],
+)
+def test_the_command_line_s_area_is_compared_too(cmdline, append, wrong):
+    layout = Layout(name="l", description="", cmdline=cmdline)
+    assert differences(layout, survey(RESERVED, total=64 * MIB), append) == wrong
+
+
+def test_an_area_that_the_command_line_asks_for_may_be_missing():
+    layout = Layout(name="l", description="", cmdline="cma=64M")
+    assert "'cma=' asks for, is missing" in differences(layout, survey(total=0))[0]
+
+
+def test_no_area_is_what_cma_0_asks_for():
+    layout = Layout(name="none", description="", cmdline="cma=0")
+    assert differences(layout, survey(total=0)) == ()
+
+
+def test_an_area_lies_inside_its_range():
+    area = Area(name="a", size=4 * MIB, within=("0x50000000", "0x51000000"))
+    layout = Layout(name="l", description="", area=(area,), cmdline="cma=0")
+    there = LiveArea("a", 0x50C00000, 4 * MIB, 0)
+    assert differences(layout, survey(there, total=4 * MIB)) == ()
+    behind = LiveArea("a", 0x51000000, 4 * MIB, 0)
+    assert (
+        "is not inside 0x50000000-0x51000000"
+        in differences(layout, survey(behind, total=4 * MIB))[0]
+    )
