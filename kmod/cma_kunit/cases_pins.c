@@ -182,7 +182,8 @@ void pinned_everywhere_is_refused(struct kunit *test)
 		pin_get(test, area->base_pfn + place + pins % pages, 1);
 		pins++;
 	}
-	KUNIT_ASSERT_GT(test, pins, 1UL);
+	if (pins < 2)
+		kunit_skip(test, "the area has one place for a buffer of half a pageblock");
 	KUNIT_EXPECT_PTR_EQ(test, get_as_planned(test, pages), (struct buffer *)NULL);
 	audit_pages(test, &fix->areas, &fix->pins);
 
