@@ -15,6 +15,7 @@ from harness.cma.areas import LiveArea, survey
 from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.errors import GuestError
 from harness.guest.guest import Guest
+from harness.layout.cmdline import default_area
 
 _SECONDS = 30.0
 _KEPT = pytest.StashKey[bool]()
@@ -53,7 +54,7 @@ def helper(request: pytest.FixtureRequest, guest: Guest) -> Generator[Helper, No
 @pytest.fixture
 def area(guest: Guest, cell: Prepared) -> LiveArea:
     """The default area as it is before the test, which is where /dev/cma_test allocates."""
-    name = next((area.node for area in cell.cell.layout.area if area.default), None)
+    name = default_area(cell.cell.layout)
     if name is None:
         pytest.skip(f"layout {cell.cell.layout.name!r} has no default area")
     return survey(guest.console).area(name)
