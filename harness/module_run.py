@@ -315,7 +315,7 @@ class ModuleRun:
         if case.verdict is Verdict.LOST:
             message = f"planned, never reported: {self._why}"
         span = Span(log=self._log, start=start, end=end)
-        return Outcome(case.verdict, message, from_ktap.metrics(case), span)
+        return Outcome(from_ktap.verdict(case), message, from_ktap.metrics(case), span)
 
 
 def _told(report: ktap.Report) -> Iterator[str]:

@@ -13,6 +13,8 @@
 #include <linux/module.h>
 #include <linux/platform_device.h>
 
+#include "cma_compat.h"
+
 static void passes(struct kunit *test)
 {
 	KUNIT_SUCCEED(test);

@@ -4,12 +4,14 @@
 #include <kunit/test.h>
 #include <linux/module.h>
 
+#include "cma_compat.h"
+
 static void passes(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, 2 + 2, 4);
 }
 
-static void warns_at_the_end(struct kunit_suite *suite)
+static void __maybe_unused warns_at_the_end(struct kunit_suite *suite)
 {
 	WARN_ON(1);
 }
@@ -21,7 +23,7 @@ static struct kunit_case broken_exit_cases[] = {
 
 static struct kunit_suite broken_exit_suite = {
 	.name = "broken_exit",
-	.suite_exit = warns_at_the_end,
+	SUITE_EXIT(warns_at_the_end),
 	.test_cases = broken_exit_cases,
 };
 

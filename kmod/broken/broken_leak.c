@@ -11,6 +11,8 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "cma_compat.h"
+
 static void passes(struct kunit *test)
 {
 	KUNIT_SUCCEED(test);

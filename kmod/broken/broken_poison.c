@@ -12,6 +12,8 @@
 #include <linux/module.h>
 #include <linux/preempt.h>
 
+#include "cma_compat.h"
+
 static void passes(struct kunit *test)
 {
 	KUNIT_SUCCEED(test);

@@ -10,6 +10,8 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
+#include "cma_compat.h"
+
 static void passes(struct kunit *test)
 {
 	KUNIT_SUCCEED(test);

@@ -70,7 +70,7 @@ static void expect_event(struct kunit *test, const struct cma_event *event,
 
 	KUNIT_ASSERT_NOT_ERR_OR_NULL_MSG(test, event, "an event less than the places to try");
 	KUNIT_ASSERT_EQ(test, (int)event->kind, (int)kind);
-	KUNIT_EXPECT_STREQ(test, event->name, fix->area->name);
+	KUNIT_EXPECT_STREQ(test, event->name, &fix->area->name[0]);
 	KUNIT_EXPECT_EQ(test, event->count, pages);
 	KUNIT_EXPECT_EQ(test, event->align, area_align_order(pages));
 }

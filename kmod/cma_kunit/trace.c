@@ -27,7 +27,8 @@ static void note(struct cma_event event)
 	ring[(unsigned int)atomic_fetch_inc(&heard) % ARRAY_SIZE(ring)] = event;
 }
 
-static void on_start(void *data, const char *name, unsigned long count, unsigned int align)
+static void on_start(void *data, const char *name, unsigned long count,
+		     CMA_START_OF_AREA unsigned int align)
 {
 	atomic_long_inc(&starts);
 	note((struct cma_event){ .kind = CMA_START, .name = name, .count = count, .align = align });

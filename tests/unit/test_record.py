@@ -154,3 +154,26 @@ def test_ktap_cases_become_records(tmp_path):
     assert (b.verdict, b.suite) == (Verdict.FAIL, "s")
     assert "it broke" in b.message
     assert log[b.console.start : b.console.end].endswith(b"not ok 2 b\n")
+
+
+KUNIT_5_10 = """\
+[    3.1] TAP version 14
+[    3.1] 1..1
+[    3.1]     # Subtest: cma_high
+[    3.1]     1..3
+[    3.2]     # one: kunit_skip: no high memory
+[    3.2]     ok 1 - one
+[    3.2]     # two: kunit_skip: said before it failed
+[    3.2]     not ok 2 - two
+[    3.2]     # three: looked for kunit_skip: nothing
+[    3.2]     ok 3 - three
+[    3.2] not ok 1 - cma_high
+"""
+
+
+def test_a_case_that_skipped_itself_on_5_10_is_not_a_pass(tmp_path):
+    leaves = ktap.parse(KUNIT_5_10.encode()).leaves()
+    one, two, three = (from_ktap.record(each, tmp_path / "x.log") for each in leaves)
+    assert (one.verdict, one.message) == (Verdict.SKIP, "no high memory")
+    assert two.verdict is Verdict.FAIL
+    assert three.verdict is Verdict.PASS
