@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from harness.errors import ConfigError, LayoutRefused
 from harness.guest.qemu import Launch
 from harness.image import initramfs
 from harness.kernel import build, external, modules, source
+from harness.kernel.tree import Source
 from harness.layout import survey
 from harness.layout.check import Finding, check
 from harness.layout.ground import Ground
@@ -42,11 +44,24 @@ class Cell:
         return "-".join(re.sub(r"[^A-Za-z0-9._+-]+", "_", part) for part in parts)
 
 
-def load(kernel: str, board: str, layout: str, variant: str = config.PLAIN) -> Cell:
-    """Return the cell of those names; raise `UsageError` or `ConfigError`."""
+def load(
+    kernel: str,
+    board: str,
+    layout: str,
+    variant: str = config.PLAIN,
+    *,
+    patches: Sequence[str] = (),
+    fragments: Sequence[str] = (),
+) -> Cell:
+    """Return the cell of those names; raise `UsageError` or `ConfigError`.
+
+    `patches` and `fragments` are files that change the kernel.
+    """
     machine = config.load_board(board)
     return Cell(
-        config.load_kernel(kernel, variant, machine.family), machine, config.load_layout(layout)
+        config.load_kernel(kernel, variant, machine.family, patches=patches, fragments=fragments),
+        machine,
+        config.load_layout(layout),
     )
 
 
@@ -145,7 +160,7 @@ def stand(cell: Cell, cache: Cache, progress: Progress, append: str = "") -> Foo
 
 
 def prepare_kernel(
-    cell: Cell, origin: source.Source, cache: Cache, progress: Progress
+    cell: Cell, origin: Source, cache: Cache, progress: Progress
 ) -> tuple[build.BuiltKernel, modules.Modules, initramfs.Image]:
     """Make what cells of other layouts share: all but the device tree."""
     kernel = build.build(cell.kernel, origin, cache, progress)

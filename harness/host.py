@@ -50,6 +50,7 @@ TOOLS = (
     Tool("perl", "perl", "kernel builds and checkpatch"),
     Tool("xz", "xz-utils", "unpacks the kernel source"),
     Tool("tar", "tar", "unpacks the kernel source"),
+    Tool("patch", "patch", "patches of the kernel"),
     Tool("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf", "compiles the kernel"),
     Tool(
         "libc.a of armhf",

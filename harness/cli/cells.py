@@ -18,12 +18,14 @@ from harness.cli.options import (
     RUNS,
     AppendOption,
     BoardOption,
+    ConfigOption,
     DryRunOption,
     ForceOption,
     JsonOption,
     KernelOption,
     LayoutOption,
     ModuleOption,
+    PatchOption,
     PreviousOption,
     ResumeOption,
     VariantOption,
@@ -54,6 +56,8 @@ _EXITS: dict[int, int] = {
 def build(
     kernel: KernelOption = KERNEL,
     variant: VariantOption = PLAIN,
+    patch: PatchOption = None,
+    config: ConfigOption = None,
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
@@ -63,9 +67,9 @@ def build(
 ) -> None:
     """Make a cell's kernel, modules, image and device tree.
 
-    Example: cma-harness build --kernel ~/linux --layout two-areas
+    Example: cma-harness build --kernel ~/linux --config lockdep.config --layout two-areas
     """
-    chosen = cell.load(kernel, board, layout, variant)
+    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
     if kernel_only:
         on = ground()
         built, _, _ = cell.prepare_kernel(chosen, source.obtain(chosen.kernel, *on), *on)
@@ -94,6 +98,8 @@ def run_tests(
     context: typer.Context,
     kernel: KernelOption = KERNEL,
     variant: VariantOption = PLAIN,
+    patch: PatchOption = None,
+    config: ConfigOption = None,
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
@@ -112,7 +118,12 @@ def run_tests(
     Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
     names = (kernel, variant, board, layout)
-    words = [*(["--force"] if force else []), *(f"--module={each}" for each in module or ())]
+    words = [
+        *(["--force"] if force else []),
+        *(f"--module={each}" for each in module or ()),
+        *(f"--patch={file}" for file in patch or ()),
+        *(f"--config={file}" for file in config or ()),
+    ]
     if is_matrix(*names) or resume or dry_run:
         way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
         raise typer.Exit(run_matrix(names, append, [*words, *context.args], previous, way))
@@ -130,6 +141,8 @@ def run_tests(
 def console(
     kernel: KernelOption = KERNEL,
     variant: VariantOption = PLAIN,
+    patch: PatchOption = None,
+    config: ConfigOption = None,
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
@@ -140,7 +153,8 @@ def console(
     Example: cma-harness console --layout two-areas
     """
     require()
-    with _live(kernel, variant, board, layout, append, force) as live:
+    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
+    with _live(chosen, append, force) as live:
         guest = live.guest()
         print(_WELCOME)
         guest.console.interact(live.directory / _TRANSCRIPT)
@@ -152,6 +166,8 @@ def ssh(
     command: Annotated[list[str] | None, typer.Argument(help="Run this, else a shell.")] = None,
     kernel: KernelOption = KERNEL,
     variant: VariantOption = PLAIN,
+    patch: PatchOption = None,
+    config: ConfigOption = None,
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
@@ -165,7 +181,8 @@ def ssh(
     """
     if not command:
         require()
-    with _live(kernel, variant, board, layout, append, force) as live:
+    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
+    with _live(chosen, append, force) as live:
         guest = live.guest()
         if command:
             done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
@@ -181,6 +198,8 @@ def ssh(
 def gdb(
     kernel: KernelOption = KERNEL,
     variant: VariantOption = PLAIN,
+    patch: PatchOption = None,
+    config: ConfigOption = None,
     board: BoardOption = BOARD,
     layout: LayoutOption = LAYOUT,
     append: AppendOption = "",
@@ -191,25 +210,16 @@ def gdb(
     Example: cma-harness gdb --layout two-areas
     """
     find("gdb-multiarch")
-    with _live(kernel, variant, board, layout, append, force, gdb=True) as live:
+    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
+    with _live(chosen, append, force, gdb=True) as live:
         machine = live.guest().machine
         vmlinux = live.prepared.kernel.vmlinux
         print(f"console: {live.directory}/console.log")
         interactive(["gdb-multiarch", "-q", vmlinux, "-ex", f"target remote {machine.gdb}"])
 
 
-def _live(
-    kernel: str,
-    variant: str,
-    board: str,
-    layout: str,
-    append: str,
-    force: bool,
-    *,
-    gdb: bool = False,
-) -> LiveCell:
+def _live(chosen: cell.Cell, append: str, force: bool, *, gdb: bool = False) -> LiveCell:
     """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
-    chosen = cell.load(kernel, board, layout, variant)
     prepared = cell.prepare(chosen, *ground(), append=append, force=force)
     directory = record.new_directory(RUNS)
     return LiveCell(prepared, directory, append=append, gdb=gdb, force=force)

@@ -11,7 +11,16 @@ import typer
 from harness.cache import Cache
 from harness.progress import Progress
 
-KernelOption = Annotated[str, typer.Option(help="A name of kernels.toml, or a kernel tree.")]
+KernelOption = Annotated[
+    str, typer.Option(help="A name of kernels.toml, a kernel tree, a tarball, or a .toml file.")
+]
+PatchOption = Annotated[
+    list[str] | None,
+    typer.Option("--patch", help="Apply FILE to a copy of the kernel, or what a series.toml says."),
+]
+ConfigOption = Annotated[
+    list[str] | None, typer.Option("--config", help="Add the kernel options of FILE.")
+]
 VariantOption = Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")]
 BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
 LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]

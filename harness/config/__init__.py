@@ -13,6 +13,7 @@ from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_ke
 from harness.config.layouts import Area, Carveout, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
 from harness.config.nightly import Nightly, Part, load_nightly
+from harness.config.patches import patches_for
 from harness.config.reading import CONFIGS, names, read_toml, require_known
 from harness.config.recipe import Recipe, load_recipe
 from harness.config.values import MIB, parse_size
@@ -49,6 +50,7 @@ __all__ = [
     "load_recipe",
     "names",
     "parse_size",
+    "patches_for",
     "read_toml",
     "require_known",
     "variants",

@@ -16,7 +16,7 @@ from harness.cache import Cache, digest_file
 from harness.config import Kernel, Userland
 from harness.errors import BuildFailed, MissingTool, UsageError
 from harness.kernel import kconfig
-from harness.kernel.source import Source
+from harness.kernel.tree import Source
 from harness.process import find, run
 from harness.progress import Phase, Progress
 

@@ -1,4 +1,4 @@
-"""Where a kernel's source comes from: a Debian source package, or a tree of the user's."""
+"""Where a kernel's source comes from: a Debian source package, a tarball, a tree of the user's."""
 
 from __future__ import annotations
 
@@ -6,43 +6,56 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cache import Cache
-from harness.config import Kernel
+from harness.config import Kernel, patches_for
 from harness.debian import AptRoot, host_architecture, remembered
 from harness.errors import ConfigError
+from harness.kernel import tarball
+from harness.kernel.patching import patched
+from harness.kernel.tree import Source, version_of
 from harness.process import run
-from harness.progress import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A kernel tree that is only read; `identity` changes whenever its content does."""
-
-    tree: Path
-    identity: str
-    version: str  # as its Makefile has it, such as 6.12.117
-    label: str  # of its working directory: stable, so that rebuilds are incremental
-    interface: str  # changes with any file that modules are built from, headers above all
+from harness.progress import Phase, Progress
 
 
 def obtain(kernel: Kernel, cache: Cache, progress: Progress) -> Source:
-    """Return the kernel's source, fetched and unpacked if it was not there yet.
+    """Return the kernel's source with its patches, fetched and unpacked if it was not there yet.
 
     Raises `DownloadError` for a package that cannot be had or is damaged, `ConfigError` for a
-    tree that cannot be built out of tree.
+    tree that cannot be built out of tree and for a patch that does not apply.
     """
     with progress.phase("source", f"linux {kernel.name}") as phase:
-        if kernel.tree is not None:
-            source = _user_tree(kernel.tree)
-            phase.note(f"{source.version} at {kernel.tree}")
-            return source
-        assert kernel.package is not None
-        source, made = _debian(kernel.package, kernel.suites, cache, progress)
-        phase.note(f"{kernel.package} {source.identity}{'' if made else ' (cached)'}")
+        source = _unpatched(kernel, cache, progress, phase)
+    patches = patches_for(kernel.patches, source.version)
+    if not patches:
         return source
+    with progress.phase("patch", f"{len(patches)} on linux {source.version}") as phase:
+        source = patched(source, patches, cache)
+        phase.note(f"{', '.join(patch.name for patch in patches)} on linux {source.version}")
+    return source
+
+
+def _unpatched(kernel: Kernel, cache: Cache, progress: Progress, phase: Phase) -> Source:
+    if kernel.tree is not None:
+        source = _user_tree(kernel.tree)
+        phase.note(f"{source.version} at {kernel.tree}")
+        return source
+    if kernel.package is not None:
+        source, made = _debian(kernel.package, kernel.suites, cache, progress)
+        named = f"{kernel.package} {source.identity}"
+    else:
+        source, made = _tarball(kernel, cache, progress)
+        named = f"{kernel.name}, linux {source.version}"
+    phase.note(f"{named}{'' if made else ' (cached)'}")
+    return source
+
+
+def _tarball(kernel: Kernel, cache: Cache, progress: Progress) -> tuple[Source, bool]:
+    entry = tarball.unpacked(kernel, cache, progress)
+    tree = entry.path / "linux"
+    label = f"{kernel.name}-{entry.key[:8]}"
+    return Source(tree, entry.key, version_of(tree), label, entry.key), entry.made
 
 
 def _debian(
@@ -58,9 +71,7 @@ def _debian(
         deb = AptRoot(cache, native, suites).download(package, directory)
         run(["dpkg-deb", "-x", deb, directory / "deb"])
         archive = next((directory / "deb" / "usr" / "src").glob("linux-source-*.tar.xz"))
-        tree = directory / "linux"
-        tree.mkdir()
-        run(["tar", "-xf", archive, "-C", tree, "--strip-components=1"])
+        tarball.unpack(archive, directory / "linux")
         deb.unlink()
         archive.unlink()
 
@@ -68,7 +79,7 @@ def _debian(
     entry = cache.make("source", inputs, fetch)
     tree = entry.path / "linux"
     identity = package.version
-    return Source(tree, identity, _version(tree), package.name, identity), entry.made
+    return Source(tree, identity, version_of(tree), package.name, identity), entry.made
 
 
 def _user_tree(tree: Path) -> Source:
@@ -92,7 +103,7 @@ def _user_tree(tree: Path) -> Source:
         if _shapes_modules(path, tree):
             interface.update(line.encode(errors="surrogateescape"))
     label = f"{tree.name}-{hashlib.sha256(str(tree).encode()).hexdigest()[:8]}"
-    version = _version(tree)
+    version = version_of(tree)
     return Source(tree, whole.hexdigest()[:16], version, label, interface.hexdigest()[:16])
 
 
@@ -121,18 +132,3 @@ def _stat_lines(directory: Path | str) -> Iterator[tuple[str, str]]:
             status = item.stat(follow_symlinks=False)
             facts = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_mode}"
             yield item.path, f"{item.path}\0{facts}\n"
-
-
-def _version(tree: Path) -> str:
-    top = (tree / "Makefile").read_text(errors="replace")[:1000]
-    parts: dict[str, str] = dict(
-        re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)$", top, re.M)
-    )
-    try:
-        base = ".".join((parts["VERSION"], parts["PATCHLEVEL"], parts["SUBLEVEL"]))
-    except KeyError as missing:
-        raise ConfigError(
-            f"no {missing.args[0]} in the Makefile: not the top of a kernel tree",
-            where=str(tree / "Makefile"),
-        ) from missing
-    return base + parts.get("EXTRAVERSION", "")

@@ -23,7 +23,7 @@ from harness.cell import Cell, Prepared
 from harness.config import Mutant
 from harness.errors import BuildFailed, HarnessError
 from harness.kernel import source
-from harness.kernel.source import Source
+from harness.kernel.tree import Source
 from harness.mutants import suites, tree
 from harness.mutants.suites import Judgement, Stage
 from harness.mutants.tree import Tree

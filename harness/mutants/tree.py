@@ -18,7 +18,7 @@ from harness.config import Kernel, Mutant
 from harness.errors import ConfigError
 from harness.kernel import source
 from harness.kernel.build import workdir
-from harness.kernel.source import Source
+from harness.kernel.tree import Source
 from harness.mutants.edit import apply
 from harness.process import host_problem
 from harness.progress import Progress

@@ -29,7 +29,9 @@ SUITES = (KMOD / "cma_kunit",)  # when no path is given
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose the cell."""
     group = parser.getgroup("cma-harness", "the cell that the tests run on")
-    group.addoption("--kernel", default="6.12", help="a name of kernels.toml, or a kernel tree")
+    group.addoption("--kernel", default="6.12", help="a name of kernels.toml, a tree or a tarball")
+    group.addoption("--patch", action="append", default=[], help="a patch or series for the kernel")
+    group.addoption("--config", action="append", default=[], help="a fragment for the kernel")
     group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
     group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")
     group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
@@ -103,7 +105,14 @@ def _prepare(config: pytest.Config) -> Session:
     option = config.option
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     progress = Progress(quiet=worker is not None)
-    chosen = cell.load(option.kernel, option.board, option.layout, option.variant)
+    chosen = cell.load(
+        option.kernel,
+        option.board,
+        option.layout,
+        option.variant,
+        patches=option.patch,
+        fragments=option.config,
+    )
     cache = Cache(on_wait=progress.say)
     wanted = tuple(Wanted.parse(text) for text in option.module)
     own = Request(wanted, old_api=option.module_compat)

@@ -11,7 +11,7 @@ import pytest
 from harness.cache import Cache
 from harness.config import Kernel, Mutant, load_mutants
 from harness.errors import BuildFailed, ConfigError, UsageError
-from harness.kernel.source import Source
+from harness.kernel.tree import Source
 from harness.mutants import campaign, edit, suites, tree
 from harness.mutants.suites import Judgement
 from harness.progress import Progress
