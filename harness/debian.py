@@ -19,11 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.cache import Cache, digest_file
-from harness.errors import CommandFailed, DownloadError
-from harness.process import run
+from harness.errors import CommandFailed, DiskFull, DownloadError
+from harness.process import FREE_SPACE, run
 
 _FIELDS = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 # Where the package debian-archive-keyring keeps Debian's keys, in Debian 12 and later.
+_INDEXES = (
+    128 << 20
+)  # bytes, more than apt's lists of one architecture's suites and what it unpacks
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -102,6 +105,7 @@ class AptRoot:
         if self._fresh:
             return
         state = self._cache.root / "apt" / self._name
+        _require_room(self._cache.root)
         for part in ("state", "lists/partial", "cache/archives/partial"):
             (state / part).mkdir(parents=True, exist_ok=True)
         lines = sources(_host_targets(), self.suites)
@@ -137,6 +141,19 @@ class AptRoot:
         if self.suites:
             return f"none of the suites {', '.join(self.suites)} on the host's mirrors"
         return "no suite of the host's apt sources"
+
+
+def _require_room(root: Path) -> None:
+    """Raise `DiskFull` when the indexes have no room: apt-get 2.6 waits for ever on a full disk."""
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < _INDEXES:
+        raise DiskFull(
+            f"no space left on the disk: {free >> 20} MiB are free, the indexes of packages take "
+            f"{_INDEXES >> 20}",
+            where=str(root),
+            next_step=FREE_SPACE,
+        )
 
 
 class DownloadFailed(CommandFailed, DownloadError):
