@@ -23,7 +23,9 @@ static struct kunit_case broken_exit_cases[] = {
 
 static struct kunit_suite broken_exit_suite = {
 	.name = "broken_exit",
-	SUITE_EXIT(warns_at_the_end),
+#if HAS_SUITE_EXIT
+	.suite_exit = warns_at_the_end,
+#endif
 	.test_cases = broken_exit_cases,
 };
 

@@ -85,10 +85,11 @@ static void find_free(const struct found *found, const struct area *area, struct
 	struct page *page;
 
 	spin_lock_irqsave(&zone->lock, flags);
-	for_each_migratetype_order(order, type)
-		list_for_each_entry(page, &zone->free_area[order].free_list[type], lru)
-			mark(type == MIGRATE_CMA ? found->free : found->misplaced, area, page,
-			     order);
+	for (order = 0; order < ARRAY_SIZE(zone->free_area); order++)
+		for (type = 0; type < MIGRATE_TYPES; type++)
+			list_for_each_entry(page, &zone->free_area[order].free_list[type], lru)
+				mark(type == MIGRATE_CMA ? found->free : found->misplaced, area,
+				     page, order);
 	spin_unlock_irqrestore(&zone->lock, flags);
 }
 
@@ -179,12 +180,14 @@ static struct zone_free zone_read_once(struct zone *zone)
 	struct page *page;
 
 	spin_lock_irqsave(&zone->lock, flags);
-	for_each_migratetype_order(order, type) {
-		list_for_each_entry(page, &zone->free_area[order].free_list[type], lru) {
-			if (type != MIGRATE_ISOLATE)
-				sum.free_listed += 1UL << order;
-			if (type == MIGRATE_CMA)
-				sum.cma_listed += 1UL << order;
+	for (order = 0; order < ARRAY_SIZE(zone->free_area); order++) {
+		for (type = 0; type < MIGRATE_TYPES; type++) {
+			list_for_each_entry(page, &zone->free_area[order].free_list[type], lru) {
+				if (type != MIGRATE_ISOLATE)
+					sum.free_listed += 1UL << order;
+				if (type == MIGRATE_CMA)
+					sum.cma_listed += 1UL << order;
+			}
 		}
 	}
 	sum.free_counted = zone_page_state_snapshot(zone, NR_FREE_PAGES);

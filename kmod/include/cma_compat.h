@@ -52,19 +52,8 @@
 #define KUNIT_EXPECT_NOT_NULL(test, pointer) KUNIT_EXPECT_TRUE(test, !!(pointer))
 #endif
 
-/* A suite has a function for its end since 5.19; before, @function is not called. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 19, 0)
-#define SUITE_EXIT(function) .suite_exit = (function)
-#else
-#define SUITE_EXIT(function) .init = NULL
-#endif
-
-/* 7.3 walks lists without saying of which type they are. */
-#ifndef for_each_migratetype_order
-#define for_each_migratetype_order(order, type)					\
-	for ((order) = 0; (order) < NR_PAGE_ORDERS; (order)++)			\
-		for ((type) = 0; (type) < MIGRATE_TYPES; (type)++)
-#endif
+/* A suite has a function for its end since 5.19. */
+#define HAS_SUITE_EXIT (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 19, 0))
 
 /* These macros were those of mm/compaction.c before 6.1. */
 #ifndef pageblock_align

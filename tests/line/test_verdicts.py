@@ -155,13 +155,6 @@ AREA = '[[area]]\nname = "{}"\nsize = "{}"\n'
 NOT_HONOURED = {
     # memblock finds no room, and the kernel makes the area of CONFIG_CMA_SIZE_MBYTES instead.
     "no room": (AREA.format("huge", "256M") + "default = true", "mem=200M", "'huge' is missing"),
-    # rmem_cma_setup() wants a multiple of CMA_MIN_ALIGNMENT_BYTES, 4 MiB here.
-    # Alone it would not boot at all: 6.12.45 and later oops before the console is there.
-    "odd size": (
-        AREA.format("even", "64M") + "default = true\n" + AREA.format("odd", "6M"),
-        "",
-        "area 'odd' is missing",
-    ),
 }
 
 
@@ -177,6 +170,24 @@ def test_a_layout_that_the_kernel_did_not_honour(run, tmp_path, why):
     assert complaint in first.message
     assert set(line.verdicts.values()) == {Verdict.LOST}
     assert all("did not honour the layout" in case.message for case in line.cases.values())
+
+
+def test_a_layout_that_cannot_be_is_refused_and_may_be_forced(run, tmp_path):
+    """rmem_cma_setup() wants a multiple of CMA_MIN_ALIGNMENT_BYTES, 4 MiB here.
+
+    Alone the area would not boot at all: 6.12.45 and later oops before the console is there.
+    """
+    layout = tmp_path / "mine.toml"
+    areas = AREA.format("even", "64M") + "default = true\n" + AREA.format("odd", "6M")
+    layout.write_text(f'description = "odd size"\n{areas}')
+    refused = run("test", "--layout", str(layout), "kmod/cma_kunit")
+    assert refused.status == 2, refused.output
+    assert "odd: its size 0x600000" in refused.output
+    forced = run("test", "--force", "--layout", str(layout), "kmod/cma_kunit", "-k", "matches")
+    assert forced.status == 1, forced.output
+    first = forced.record.cells[0].cases[0]
+    assert (first.id, first.verdict) == ("layout", Verdict.FAIL)
+    assert "area 'odd' is missing" in first.message
 
 
 def test_a_guest_that_does_not_boot_is_asked_once(run):
