@@ -29,7 +29,14 @@ NO_ROOM = -12
 SECONDS = 30.0
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["first-area", "second-area", "third-area"])
+AREAS = [
+    pytest.param(0, id="first-area"),
+    pytest.param(1, id="second-area", marks=pytest.mark.long),
+    pytest.param(2, id="third-area"),
+]
+
+
+@pytest.fixture(params=AREAS)
 def wanted(request: pytest.FixtureRequest, cell: Prepared) -> config.Area:
     """Each area of the layout."""
     layout = cell.cell.layout

@@ -49,7 +49,14 @@ class Subject:
     areas: tuple[range, ...]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["first-area", "second-area", "third-area"])
+AREAS = [
+    pytest.param(0, id="first-area"),
+    pytest.param(1, id="second-area", marks=pytest.mark.long),
+    pytest.param(2, id="third-area"),
+]
+
+
+@pytest.fixture(params=AREAS)
 def subject(
     request: pytest.FixtureRequest, guest: Guest, cell: Prepared, helper: Helper
 ) -> Subject:
