@@ -1,22 +1,19 @@
 """A kernel's source with patches: a copy that they are applied to, in the cache.
 
-Of a source that the cache holds the copy is made of hard links: patch(1) writes a new file and
-puts it in the place of the old one, so what both share is never written to. A user's own tree is
-copied whole, as an editor may write through a hard link.
+A copy may be of hard links: patch(1) writes a new file and puts it in the place of the old one, so
+what both share is never written to.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from harness.cache import Cache, digest_file
 from harness.errors import CommandFailed, ConfigError
-from harness.kernel.tree import Source
-from harness.process import host_problem, run
+from harness.kernel.tree import Source, copied
+from harness.process import run
 
 _RECIPE = 1  # raise it when the steps below change what an entry holds
 _SHORT = 8  # digits of a key in a working directory's name
@@ -37,7 +34,7 @@ def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
 
     def fill(directory: Path) -> None:
         tree = directory / "linux"
-        _copy(source.tree, tree, linked=source.tree.is_relative_to(cache.root))
+        copied(source.tree, tree, cache.root)
         for patch in patches:
             _apply(patch, tree, source.version)
 
@@ -49,19 +46,6 @@ def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
         label=f"{source.label}-{entry.key[:_SHORT]}",
         interface=f"{source.interface}+{entry.key}",
     )
-
-
-def _copy(original: Path, tree: Path, *, linked: bool) -> None:
-    try:
-        shutil.copytree(
-            original,
-            tree,
-            symlinks=True,
-            ignore=shutil.ignore_patterns(".git"),
-            copy_function=os.link if linked else shutil.copy2,
-        )
-    except OSError as problem:
-        raise host_problem(problem, tree) from problem
 
 
 def _apply(patch: Path, tree: Path, version: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError
+from harness.process import host_problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,24 @@ class Source:
     version: str  # as its Makefile has it, such as 6.12.117
     label: str  # of its working directory: stable, so that rebuilds are incremental
     interface: str  # changes with any file that modules are built from, headers above all
+
+
+def copied(original: Path, tree: Path, cached: Path) -> None:
+    """Copy a tree to the place `tree`, without its .git.
+
+    One that lies below `cached` is copied by hard links, so no file of the copy may be written to,
+    only replaced. A user's own tree is copied whole: an editor may write through a hard link.
+    """
+    try:
+        shutil.copytree(
+            original,
+            tree,
+            symlinks=True,
+            ignore=shutil.ignore_patterns(".git"),
+            copy_function=os.link if original.is_relative_to(cached) else shutil.copy2,
+        )
+    except OSError as problem:
+        raise host_problem(problem, tree) from problem
 
 
 def version_of(tree: Path) -> str:

@@ -122,14 +122,14 @@ def _sizes(plan: _Plan) -> Iterator[Finding]:
             )
         elif area.size % kernel.block:
             below, above = kernel.round_down(area.size), kernel.round_up(area.size)
-            nearest = f"{size(below)} or {size(above)}" if below else size(above)
+            either = f"{size(below)} or {size(above)}" if below else size(above)
             yield Finding(
                 "error",
                 "misaligned-size",
                 area.node,
                 f"its size {area.size:#x} ({size(area.size)}) is no multiple of a pageblock "
                 f"({size(kernel.block)})",
-                f"the nearest: {nearest}",
+                f"the nearest: {either}",
             )
 
 

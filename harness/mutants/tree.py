@@ -18,7 +18,7 @@ from harness.config import Kernel, Mutant
 from harness.errors import ConfigError
 from harness.kernel import source
 from harness.kernel.build import workdir
-from harness.kernel.tree import Source
+from harness.kernel.tree import Source, copied
 from harness.mutants.edit import apply
 from harness.process import host_problem
 from harness.progress import Progress
@@ -85,17 +85,9 @@ def copy(kernel: Kernel, original: Source, number: int, cache: Cache, progress: 
     tree = place / f"linux-{kernel.name}"
     with progress.phase("copy", str(tree)), cache.lock(place.name):
         if not (place / _COMPLETE).exists():
-            # A user's own tree is copied whole: an editor may write through a hard link.
-            linked = original.tree.is_relative_to(cache.root)
+            shutil.rmtree(tree, ignore_errors=True)
+            copied(original.tree, tree, cache.root)
             try:
-                shutil.rmtree(tree, ignore_errors=True)
-                shutil.copytree(
-                    original.tree,
-                    tree,
-                    symlinks=True,
-                    ignore=shutil.ignore_patterns(".git"),
-                    copy_function=os.link if linked else shutil.copy2,
-                )
                 (place / _COMPLETE).touch()
             except OSError as problem:
                 raise host_problem(problem, tree) from problem
