@@ -57,6 +57,11 @@ class _Plan:
         spans = [region.span for region in self.regions()]
         return spans + [each.span for each in self.placed if each is not but and each.span]
 
+    def nearest(self, each: Placed) -> str:
+        """Say which place that an area could have is nearest to its own."""
+        assert each.span
+        return nearest(self.ground, self.others(each), each.span)
+
     def regions(self) -> tuple[Region, ...]:
         """What no area may lie over: the ground's regions and the layout's carveouts."""
         return self.ground.taken + carveouts(self.layout)
@@ -143,7 +148,7 @@ def _bases(plan: _Plan) -> Iterator[Finding]:
                 "misaligned-base",
                 each.name,
                 f"its base {each.span.start:#x} is no multiple of a pageblock ({size(block)})",
-                nearest(plan.ground, plan.others(each), each.span),
+                plan.nearest(each),
             )
     for area in plan.layout.area:
         if area.alignment and area.alignment & (area.alignment - 1):
@@ -175,7 +180,7 @@ def _memory(plan: _Plan) -> Iterator[Finding]:
                 "beyond-memory",
                 each.name,
                 f"{each.span} is not all memory, which is {banks}",
-                nearest(plan.ground, plan.others(each), each.span),
+                plan.nearest(each),
             )
         high = ground.low_end < ground.usable()[-1].end
         if high and each.span.start < ground.low_end < each.span.end:
@@ -185,7 +190,7 @@ def _memory(plan: _Plan) -> Iterator[Finding]:
                 "across-boundary",
                 each.name,
                 f"{each.span}{chosen}, crosses the end of low memory at {ground.low_end:#x}",
-                nearest(plan.ground, plan.others(each), each.span),
+                plan.nearest(each),
             )
 
 
@@ -212,7 +217,7 @@ def _overlap(plan: _Plan, each: Placed, what: str, where: Span) -> Finding:
         "overlap",
         each.name,
         f"{each.span} overlaps the {what} ({where}) in {size(shared)}",
-        nearest(plan.ground, plan.others(each), each.span),
+        plan.nearest(each),
     )
 
 
