@@ -7,6 +7,7 @@ taken as it is.
 
 from harness.config.boards import Board, KernelTree, load_board
 from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
+from harness.config.defects import Defect, load_defects
 from harness.config.departed import load_departed
 from harness.config.families import Family, Userland, load_family
 from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_kernel, variants
@@ -27,6 +28,7 @@ __all__ = [
     "Carveout",
     "Coverage",
     "CoveredFile",
+    "Defect",
     "Family",
     "Kernel",
     "KernelTree",
@@ -41,6 +43,7 @@ __all__ = [
     "kernel_names",
     "load_board",
     "load_coverage",
+    "load_defects",
     "load_departed",
     "load_family",
     "load_kernel",

@@ -258,10 +258,6 @@ def test_cma_0_wins_over_a_static_default_node(seen: See) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.xfail(
-    reason="static nodes are set up after dma_contiguous_reserve(), since 8a6e02d0c00e (6.13 and "
-    "6.12's updates): the area of Kconfig is made too, and nobody allocates there"
-)
 def test_a_static_default_node_wins_over_kconfig(seen: See) -> None:
     assert [area.name for area in seen(BOTH).survey.areas] == ["linux,cma@50000000"]
 
@@ -313,52 +309,26 @@ class TestAcrossZones:
         assert isinstance(facts.buffers[DEFAULT_DEVICE], int)
 
 
-def defect(name: str, reason: str, *nodes: Area, append: str = "") -> object:
-    """A case of the table below."""
-    mark = pytest.mark.xfail(reason=f"6.12.117: {reason}")
-    return pytest.param(Scenario(name, append, nodes), id=name, marks=mark)
-
-
-DEFECTS = [
-    defect(
-        "a-dynamic-default-node-that-cma-bypasses",
-        "its memory is freed but stays in dma_mmu_remap[]: dma_contiguous_remap() takes page "
-        "tables from it when it is unmapped",
-        DEFAULT,
-        append="cma=12M",
-    ),
-    defect(
-        "a-dynamic-node-of-6-MiB",
-        "the same: rmem_cma_setup() refuses it after dma_contiguous_early_fixup()",
-        Area(name="odd", size=6 * MIB),
-    ),
-    defect(
-        "a-static-node-of-1-MiB",
-        "dma_contiguous_remap() clears a PMD, 2 MiB, and maps 1 MiB again",
-        DEFAULT,
-        Area(name="odd", at=0x50100000, size=MIB),
-    ),
-    defect(
+# Each is a defect of some kernels: configs/defects.toml.
+REFUSED = [
+    Scenario("a-dynamic-default-node-that-cma-bypasses", "cma=12M", (DEFAULT,)),
+    Scenario("a-dynamic-node-of-6-MiB", "", (Area(name="odd", size=6 * MIB),)),
+    Scenario("a-static-node-of-1-MiB", "", (DEFAULT, Area(name="odd", at=0x50100000, size=MIB))),
+    Scenario(
         "nodes-that-overlap",
-        "memblock_reserve() takes memory twice, and it is remapped twice",
-        Area(name="one", at=0x50000000, size=16 * MIB),
-        Area(name="odd", at=0x50800000, size=16 * MIB),
+        "",
+        (
+            Area(name="one", at=0x50000000, size=16 * MIB),
+            Area(name="odd", at=0x50800000, size=16 * MIB),
+        ),
     ),
-    defect(
-        "a-node-over-the-kernel",
-        "memblock_reserve() takes what is reserved for the kernel",
-        Area(name="odd", at=0x40000000, size=16 * MIB),
-    ),
-    defect(
-        "a-node-behind-the-memory",
-        "nothing compares a node with the memory before cma_activate_area() warns",
-        Area(name="odd", at=0x80000000, size=16 * MIB),
-    ),
+    Scenario("a-node-over-the-kernel", "", (Area(name="odd", at=0x40000000, size=16 * MIB),)),
+    Scenario("a-node-behind-the-memory", "", (Area(name="odd", at=0x80000000, size=16 * MIB),)),
 ]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scenario", DEFECTS)
+@pytest.mark.parametrize("scenario", REFUSED, ids=lambda scenario: scenario.name)
 def test_a_node_that_cannot_be_is_refused_and_the_kernel_boots(
     scenario: Scenario, seen: See
 ) -> None:

@@ -253,9 +253,6 @@ def test_more_than_the_area_has_is_enomem_and_takes_nothing(rig: Rig, more: int)
     assert (after.bits, after.succeeded) == (held.bits, held.succeeded)
 
 
-@pytest.mark.xfail(
-    reason="dma_heap_ioctl_allocate() cuts the length to 32 bits before it looks at it (6.12)"
-)
 def test_a_length_beyond_four_gib_is_refused(rig: Rig) -> None:
     """include/uapi/linux/dma-heap.h has 64 bits for it, a size_t of ARM has 32."""
     (outcome,), (after,) = rig.run(f"alloc {(1 << 32) + PAGE}", None)

@@ -1,0 +1,44 @@
+"""configs/defects.toml: defects of the kernel that cases of ours show, and where they are."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from harness.config.reading import CONFIGS, read_toml, validate
+from harness.config.values import Frozen
+from harness.config.versions import VersionsField
+
+
+class Defect(Frozen):
+    """A case that fails because of the kernel, on kernels of these versions.
+
+    `case` is the end of the case's id, from the name of its file or module on; `*` stands for
+    anything. `commit` is the one that brought it, or that took it away.
+    """
+
+    case: str = Field(min_length=1)
+    versions: VersionsField
+    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{12}$")
+    reason: str = Field(min_length=1)
+
+    def __str__(self) -> str:
+        where = ", ".join(filter(None, (self.versions.text, self.commit)))
+        return f"{self.reason} ({where})"
+
+    def shown_by(self, node_id: str, version: str) -> bool:
+        """Whether the case of that id is to fail on a kernel of that version."""
+        pattern = ".*".join(re.escape(part) for part in self.case.split("*"))
+        found = re.search(f"(?:^|/){pattern}$", node_id, re.S)
+        return found is not None and version in self.versions
+
+
+class _Defects(Frozen):
+    defect: tuple[Defect, ...] = ()
+
+
+def load_defects() -> tuple[Defect, ...]:
+    """Return configs/defects.toml."""
+    path = CONFIGS / "defects.toml"
+    return validate(_Defects, read_toml(path), path).defect
