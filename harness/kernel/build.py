@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -156,13 +156,10 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
             )
             with workdir(cache, source, kernel.family) as work:
                 make = _Tuxmake(kernel, source, work, directory, chain, cache)
-                fragment = work.parent / f"{work.name}.config"
-                fragment.write_text(kconfig.render(requests))
                 make.log.unlink(missing_ok=True)
-                _set_aside(work / ".config")
-                make(["config"], fragment, phase)
+                wanted = _configure(make, requests, phase)
                 kconfig.verify(requests, (work / ".config").read_text(), source.tree)
-                make(["config", "kernel", "modules"], fragment, phase)
+                make(["config", "kernel", "modules"], wanted, phase)
                 _keep(work, directory)
 
         entry = cache.make("kernel", inputs, compile_into)
@@ -186,6 +183,25 @@ def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
         yield work
 
 
+def _configure(make: _Tuxmake, requests: Iterable[kconfig.Request], phase: Phase) -> str:
+    """Leave a .config in the build directory; return the file that it was made from.
+
+    The kernel's own script merges the requests into an empty configuration. tuxmake 1.45 would
+    start it in the kernel's tree, where the script (6.12) makes its temporary files.
+    """
+    work, tree = make.work, make.source.tree
+    fragment = work.parent / f"{work.name}.config"
+    fragment.write_text(kconfig.render(requests))
+    _set_aside(work / ".config")
+    make(["config"], "allnoconfig", phase)
+    merge = str(tree / "scripts" / "kconfig" / "merge_config.sh")
+    argv = ("sh", merge, "-m", "-O", work, work / ".config", fragment)
+    run(argv, cwd=work, log=make.log, error=BuildFailed)
+    merged = (work / ".config").replace(work / "merged.config")
+    make(["config"], str(merged), phase)
+    return str(merged)
+
+
 def _set_aside(dotconfig: Path) -> None:
     """Move an old configuration away, as kbuild does: tuxmake 1.45 would build with it as it is."""
     if dotconfig.exists():
@@ -206,7 +222,7 @@ class _Tuxmake:
         """The build's whole output; it stays when the build fails."""
         return self.work.parent / f"{self.work.name}.txt"
 
-    def __call__(self, targets: list[str], fragment: Path, phase: Phase) -> None:
+    def __call__(self, targets: list[str], config: str, phase: Phase) -> None:
         compiled = 0
 
         def count(line: str) -> None:
@@ -226,7 +242,7 @@ class _Tuxmake:
                     "--toolchain=gcc",
                     "--verbose",
                 ),
-                *("--kconfig=allnoconfig", f"--kconfig-add={fragment}", "--wrapper=ccache"),
+                *(f"--kconfig={config}", "--wrapper=ccache"),
                 *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
                 f"--jobs={os.cpu_count() or 1}",
                 f"CROSS_COMPILE={self.toolchain.prefix}",
