@@ -10,7 +10,7 @@ import typer
 
 from harness import cell
 from harness.cli.app import app
-from harness.cli.matrix import Way, is_matrix, run_matrix
+from harness.cli.matrix import Choice, Way, run_matrix
 from harness.cli.options import (
     BOARD,
     KERNEL,
@@ -117,21 +117,19 @@ def run_tests(
 
     Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
-    names = (kernel, variant, board, layout)
-    words = [
-        *(["--force"] if force else []),
-        *(f"--module={each}" for each in module or ()),
-        *(f"--patch={file}" for file in patch or ()),
-        *(f"--config={file}" for file in config or ()),
-    ]
-    if is_matrix(*names) or resume or dry_run:
+    files = tuple(patch or ()), tuple(config or ())
+    choice = Choice(kernel, variant, board, layout, append, *files)
+    words = [*(["--force"] if force else []), *(f"--module={each}" for each in module or ())]
+    if choice.several or resume or dry_run:
         way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
-        raise typer.Exit(run_matrix(names, append, [*words, *context.args], previous, way))
+        raise typer.Exit(run_matrix(choice, [*words, *context.args], previous, way))
     if as_json:
         raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
     chosen = [
         *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
         *(f"--append={append}", *words),
+        *(f"--patch={file}" for file in choice.patches),
+        *(f"--config={file}" for file in choice.fragments),
     ]
     code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))

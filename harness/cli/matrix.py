@@ -34,7 +34,7 @@ from harness.matrix.plan import wishes
 from harness.report import changes, html, junit, terminal
 from harness.results import plan, record
 from harness.results.compare import compare
-from harness.results.plan import PlanRecord
+from harness.results.plan import PlanRecord, Wish
 from harness.results.record import RUN_FILE, RunRecord
 from harness.session import HTML_FILE, JUNIT_FILE
 from harness.verdict import EXIT_PASSED, EXIT_USAGE, exit_code
@@ -57,22 +57,49 @@ class Way:
     as_json: bool = False
 
 
-def is_matrix(*lists: str) -> bool:
-    """Whether one of the options names more than one thing."""
-    return any("," in names for names in lists)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The cells that `test` is asked for: names with commas between them, and what they share.
+
+    `patches` and `fragments` are files that change every kernel.
+    """
+
+    kernels: str
+    variants: str
+    boards: str
+    layouts: str
+    append: str = ""
+    patches: tuple[str, ...] = ()
+    fragments: tuple[str, ...] = ()
+
+    @property
+    def several(self) -> bool:
+        """Whether one of the names is a list."""
+        return any("," in names for names in self._names())
+
+    def wishes(self, arguments: Sequence[str]) -> tuple[Wish, ...]:
+        """Return every combination, each with pytest's `arguments`."""
+        return wishes(
+            *(names.split(",") for names in self._names()),
+            append=self.append,
+            patches=self.patches,
+            fragments=self.fragments,
+            arguments=tuple(arguments),
+        )
+
+    def _names(self) -> tuple[str, str, str, str]:
+        return self.kernels, self.variants, self.boards, self.layouts
 
 
-def run_matrix(
-    choice: Sequence[str], append: str, arguments: Sequence[str], previous: Path | None, way: Way
-) -> int:
-    """Run every combination of `choice`: kernels, variants, boards, layouts, each with commas.
+def run_matrix(choice: Choice, arguments: Sequence[str], previous: Path | None, way: Way) -> int:
+    """Run every combination of `choice`.
 
     `arguments` are pytest's, of which a matrix takes -n, --junitxml and the record's place for
     itself. Returns the exit code.
     """
     own, left = _own_options().parse_known_args(list(arguments))
     way = replace(way, at_once=own.n, runs=own.runs, directory=own.run_dir, junit=own.junitxml)
-    wanted = _resumed(way.resume, left) if way.resume else _asked(choice, append, left)
+    wanted = _resumed(way.resume, choice, left) if way.resume else _asked(choice, left)
     earlier = _earlier(previous, way.runs / "latest")
     found = _run(wanted, earlier, way)
     return EXIT_PASSED if found is None else _exit_code(found)
@@ -87,18 +114,17 @@ def _own_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _asked(choice: Sequence[str], append: str, arguments: Sequence[str]) -> PlanRecord:
+def _asked(choice: Choice, arguments: Sequence[str]) -> PlanRecord:
     if {"--collect-only", "--co"} & set(arguments):
         raise UsageError("--collect-only is for one cell", next_step="--dry-run tells the cells")
-    kernels, variants, boards, layouts = (names.split(",") for names in choice)
-    shared = {"append": append, "arguments": tuple(arguments)}
-    return PlanRecord(wishes=wishes(kernels, variants, boards, layouts, **shared))
+    return PlanRecord(wishes=choice.wishes(arguments))
 
 
-def _resumed(directory: Path, arguments: Sequence[str]) -> PlanRecord:
-    if arguments:
+def _resumed(directory: Path, choice: Choice, arguments: Sequence[str]) -> PlanRecord:
+    given = (*choice.patches, *choice.fragments, *arguments)
+    if given:
         raise UsageError(
-            f"a run goes on with its own tests, not with {' '.join(arguments)}",
+            f"a run goes on with its own tests and kernels, not with {' '.join(given)}",
             next_step=f"cma-harness test --resume {directory}",
         )
     return plan.read(directory)

@@ -92,4 +92,6 @@ def _choice(planned: Planned) -> tuple[str, ...]:
     return (
         *(f"--kernel={wish.kernel}", f"--variant={wish.variant}"),
         *(f"--board={wish.board}", f"--layout={wish.layout}"),
+        *(f"--patch={file}" for file in wish.patches),
+        *(f"--config={file}" for file in wish.fragments),
     )

@@ -19,8 +19,9 @@ class _Frozen(BaseModel):
 class Wish(_Frozen):
     """A cell as it was asked for, by names; `arguments` are pytest's.
 
-    `part` is the entry of configs/nightly.toml that asks for it. `seconds` is how long it may be
-    expected to take where no earlier record knows.
+    `patches` and `fragments` are files that change its kernel. `part` is the entry of
+    configs/nightly.toml that asks for it. `seconds` is how long it may be expected to take where
+    no earlier record knows.
     """
 
     kernel: str
@@ -28,6 +29,8 @@ class Wish(_Frozen):
     board: str
     layout: str
     append: str = ""
+    patches: tuple[str, ...] = ()
+    fragments: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     part: str = ""
     worth: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from matrix_fakes import BUILD, TEST, FakeLauncher, a_cell, a_matrix, a_wish, pl
 from rich.console import Console
 
 from harness import cell as cells
-from harness.config import MIB, Area
+from harness.cli.matrix import Choice
+from harness.config import CONFIGS, MIB, Area
 from harness.errors import ConfigError, UsageError
 from harness.matrix import host, launch, outcome
+from harness.matrix.begin import outlook
 from harness.matrix.inputs import digests
 from harness.matrix.outcome import Ending
 from harness.matrix.plan import OVERHEAD, Planned, plan, wishes
@@ -298,6 +301,23 @@ class TestCommands:
         words = launch.test_command(each, tmp_path)
         assert {"--kernel=6.12", "--layout=default", f"--run-dir={tmp_path}"} <= set(words)
         assert "--kernel-only" in launch.build_command(each)
+
+    def test_what_changes_a_kernel_is_for_its_build_and_its_cells(self, tmp_path):
+        files = {"patches": ("one.patch", "two.patch"), "fragments": ("lockdep.config",)}
+        each = planned("a")
+        changed = replace(each, wish=each.wish.model_copy(update=files))
+        words = {"--patch=one.patch", "--patch=two.patch", "--config=lockdep.config"}
+        assert words <= set(launch.build_command(changed))
+        assert words <= set(launch.test_command(changed, tmp_path))
+
+    def test_a_kernel_is_planned_with_what_changes_it(self):
+        fragment = CONFIGS / "kconfig" / "debug.config"
+        asked = Choice("6.12", "plain", "virt", "default,none", fragments=(str(fragment),))
+        found = outlook(PlanRecord(wishes=asked.wishes(())), None, Limits(2, 100_000))
+        plain = outlook(
+            PlanRecord(wishes=replace(asked, fragments=()).wishes(())), None, Limits(2, 100_000)
+        )
+        assert found.plan[0].kernel == found.plan[1].kernel != plain.plan[0].kernel
 
     @pytest.mark.parametrize("wrong", ["0", "-1", "many", ""])
     def test_a_number_of_cells_is_one(self, wrong):
