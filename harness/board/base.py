@@ -14,6 +14,7 @@ from harness.process import find, run
 
 RESERVED = "/reserved-memory"
 _FOLDER = Path("arch/arm/boot/dts")
+_NODE_BYTES = 256  # more than a memory node takes
 
 
 def dump(board: Board) -> bytes:
@@ -30,11 +31,11 @@ def dump(board: Board) -> bytes:
         return blob.read_bytes()
 
 
-def compiled(tree: KernelTree, kernel: Path) -> bytes:
+def compiled(board: Board, tree: KernelTree, kernel: Path) -> bytes:
     """Return a tree of a kernel's source as kbuild compiles it (cmd_dtc, scripts/Makefile.dtbs).
 
-    It takes no configured kernel and half a second. Its memory is a placeholder, which QEMU
-    replaces (arm_load_dtb(), hw/arm/boot.c). Raises `ConfigError` when the kernel has no such tree.
+    It takes no configured kernel and half a second. Its memory is the board's: what the source has
+    is a placeholder. Raises `ConfigError` when the kernel has no such tree.
     """
     source = source_of(tree, kernel)
     includes = kernel / "scripts" / "dtc" / "include-prefixes"
@@ -43,7 +44,28 @@ def compiled(tree: KernelTree, kernel: Path) -> bytes:
         cpp = ("-E", "-nostdinc", "-I", includes, "-undef", "-D__DTS__", "-x", "assembler-with-cpp")
         run(["gcc", *cpp, "-o", flat, source])
         run(["dtc", "-q", "-@", "-b", "0", "-i", source.parent, "-i", includes, "-o", blob, flat])
-        return blob.read_bytes()
+        return with_memory(blob.read_bytes(), board.ram, board.usable)
+
+
+def with_memory(blob: bytes, start: int, size: int) -> bytes:
+    """Return a tree with this memory in place of its own, as QEMU changes what it is given.
+
+    arm_load_dtb() in hw/arm/boot.c, 7.2: no node "memory" stays, whatever its address is.
+    """
+    tree = libfdt.Fdt(blob)
+    for name in [tree.get_name(node) for node in subnodes(tree, 0)]:
+        if name.partition("@")[0] == "memory":
+            tree.del_node(tree.path_offset(f"/{name}"))
+    tree.resize(tree.totalsize() + _NODE_BYTES)
+    widths = (tree.getprop(0, name).as_uint32() for name in ("#address-cells", "#size-cells"))
+    numbers = zip((start, size), widths, strict=True)
+    node = tree.add_subnode(0, f"memory@{start:x}")
+    tree.setprop(
+        node, "reg", b"".join(value.to_bytes(4 * width, "big") for value, width in numbers)
+    )
+    tree.setprop_str(node, "device_type", "memory")
+    tree.pack()
+    return bytes(tree.as_bytearray())
 
 
 def source_of(tree: KernelTree, kernel: Path) -> Path:

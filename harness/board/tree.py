@@ -78,7 +78,7 @@ def _origin(board: Board, kernel: Path) -> tuple[Callable[[], bytes], object]:
     A tree of the kernel's is compiled at once: which files it is made of, only cpp knows.
     """
     if isinstance(board.tree, KernelTree):
-        blob = base.compiled(board.tree, kernel)
+        blob = base.compiled(board, board.tree, kernel)
         return lambda: blob, hashlib.sha256(blob).hexdigest()
     status = find("qemu-system-arm").resolve().stat()
     shape = {"machine", "machine_options", "cpu", "cpus", "memory"}
@@ -109,14 +109,14 @@ def check_fits(board: Board, layout: Layout) -> None:
     """Raise `ConfigError` when the areas leave the kernel no memory, or lie where there is none."""
     where = f"layout {layout.name}"
     total = sum(area.size for area in layout.area)
-    if total >= board.memory:
+    if total >= board.usable:
         raise ConfigError(
             f"the areas take {total // MIB} MiB together, the board {board.name!r} has "
-            f"{board.memory // MIB} MiB",
+            f"{board.usable // MIB} MiB",
             where=where,
             next_step="make the areas smaller, or choose a board with more memory",
         )
-    end = board.ram + board.memory
+    end = board.ram + board.usable
     for area in layout.area:
         if area.at is not None and not board.ram <= area.at <= end - area.size:
             raise ConfigError(

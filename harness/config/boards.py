@@ -26,7 +26,9 @@ class Board(Frozen):
     cpu: str
     cpus: int = Field(default=1, ge=1, le=8)
     ram: Address  # where its memory begins
-    memory: Size
+    memory: Size  # what QEMU is to give it
+    # What of it, from its beginning on, QEMU leaves to the kernel; by default all.
+    usable_: Size | None = Field(default=None, alias="usable")
     family: str  # of families.toml: the kernels that boot on it
     tree: Literal["dump"] | KernelTree  # the base device tree: QEMU's own, or one of the kernel's
     console: str
@@ -40,6 +42,11 @@ class Board(Frozen):
     def qemu_machine(self) -> str:
         """The value of QEMU's -M."""
         return ",".join((self.machine, *self.machine_options))
+
+    @property
+    def usable(self) -> int:
+        """The bytes of memory that the kernel has."""
+        return self.memory if self.usable_ is None else self.usable_
 
     def has(self, capability: Literal["net", "poweroff"]) -> bool:
         """Tell whether the board has a network, or can power itself off."""

@@ -69,7 +69,7 @@ def ground(
     taken = (
         Region(Kind.TABLES, "page tables", _moved(facts.tables, start)),
         Region(Kind.KERNEL, "kernel image", _moved(facts.image, start)),
-        *loaded(ram, board.memory, initrd, room),
+        *loaded(ram, board.usable, initrd, room),
         *regions,
     )
     return Ground(board.name, facts, ram, taken, unpacking(facts, start), low_end)

@@ -16,6 +16,8 @@ from harness.cell import Cell, Prepared
 from harness.config import MIB, Area, KernelTree, Layout
 from harness.errors import ConfigError, HostError, UsageError
 from harness.guest.qemu import Sockets, argv
+from harness.layout import survey
+from harness.layout.ground import Span
 
 BOARDS = {name: config.load_board(name) for name in config.names("boards")}
 # Processor, how many, memory in MiB, and the serial ports up to the console's.
@@ -106,9 +108,10 @@ def test_a_tree_is_compiled_with_its_includes_and_labels(tmp_path):
     (dts / "vendor" / "chip.dtsi").write_text("/ { chip: chip { }; };\n")
     (dts / "vendor" / "board.dts").write_text(
         '/dts-v1/;\n#include <dt-bindings/number.h>\n#include "chip.dtsi"\n'
-        "&chip { reg = <NUMBER>; };\n"
+        "/ { #address-cells = <1>; #size-cells = <1>; };\n&chip { reg = <NUMBER>; };\n"
     )
-    blob = libfdt.Fdt(base.compiled(KernelTree(dts="vendor/board.dts"), tmp_path))
+    vendors = KernelTree(dts="vendor/board.dts")
+    blob = libfdt.Fdt(base.compiled(BOARDS["zynq"], vendors, tmp_path))
     assert blob.getprop(blob.path_offset("/chip"), "reg").as_uint32() == 7
     assert blob.getprop(blob.path_offset("/__symbols__"), "chip").as_str() == "/chip"
 
@@ -120,6 +123,20 @@ def blob(tmp_path, source):
     command = ["dtc", "-q", "-O", "dtb", "-o", file.with_suffix(".dtb"), file]
     subprocess.run(command, check=True)
     return file.with_suffix(".dtb").read_bytes()
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_the_memory_is_what_qemu_leaves_the_kernel(tmp_path, cells):
+    """The GPU of a Raspberry Pi has the end of it, and the kernel's source a placeholder."""
+    source = f"""/ {{ #address-cells = <{cells}>; #size-cells = <{cells}>;
+        memory {{ device_type = "memory"; reg = <0 4>; }};
+        memory@5 {{ device_type = "memory"; reg = <5 4>; }};
+        memory-controller@7 {{ reg = <7 4>; }};
+    }};"""
+    board = BOARDS["raspi2b"]
+    left = base.with_memory(blob(tmp_path, source), board.ram, board.usable)
+    assert survey.memory(left, "")[0] == (Span(0, 960 << 20),)
+    assert libfdt.Fdt(left).path_offset("/memory-controller@7") > 0
 
 
 def test_a_board_s_own_areas_and_coherency_are_dropped(tmp_path):
