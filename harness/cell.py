@@ -23,9 +23,9 @@ from harness.progress import Progress
 
 Lane = Literal["smp"]
 
-# panic=-1 and oops=panic end a broken guest at once; init_on_alloc=0 leaves zeroing to the
-# allocator under test; printk.devkmsg keeps the log whole when a suite prints much.
-_CMDLINE = "panic=-1 oops=panic init_on_alloc=0 printk.devkmsg=on loglevel=8"
+# panic=-1 and oops=panic end a broken guest at once; printk.devkmsg keeps the log whole when a
+# suite prints much.
+_CMDLINE = "panic=-1 oops=panic printk.devkmsg=on loglevel=8"
 
 
 @dataclass(frozen=True, slots=True)

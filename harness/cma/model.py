@@ -159,12 +159,15 @@ class Held:
 class DeviceModel:
     """A helper device without buffers, on an area; `step` returns it with what was done.
 
-    `max_order` is CONFIG_CMA_ALIGNMENT. `private`: the area is the device's own.
+    `max_order` is CONFIG_CMA_ALIGNMENT. `private`: the area is the device's own. `falls_back`: what
+    needs no address in the kernel may come from the page allocator (dma_direct_alloc(), which ARM
+    uses since 6.0).
     """
 
     area: AreaModel
     max_order: int
     private: bool
+    falls_back: bool = True
     held: tuple[Held, ...] = field(default=())
     lines: int = 0
 
@@ -213,7 +216,8 @@ class DeviceModel:
         if pages * PAGE > SIZE_MAX:
             return self._refuse("ENOSPC")
         first = self.area.place(pages, min(order_of(size), self.max_order))
-        if "no-kernel-mapping" in asked.attrs and (first is None or self._passes_by(pages)):
+        unmapped = self.falls_back and "no-kernel-mapping" in asked.attrs
+        if unmapped and (first is None or self._passes_by(pages)):
             return self._elsewhere(size)
         if first is None:
             return self._refuse("ENOSPC")

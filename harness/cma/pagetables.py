@@ -26,7 +26,10 @@ WRITE_COMBINE = "MEM/BUFFERABLE/WC"
 _CACHED = "MEM/CACHED/"
 _UNITS = {unit: 1 << 10 * power for power, unit in enumerate("KMGTPE", 1)}
 _REGION = re.compile(r"---\[ (.+) \]---$")
-_LINE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+) +(\d+)([KMGTPE]) (PTE|PMD|PGD)((?: +\S+)*)\s*$")
+_LINE = re.compile(
+    r"0x([0-9a-f]+)-0x([0-9a-f]+) +(\d+)([KMGTPE]) (?:(PTE|PMD|PGD)|(?=KERNEL|USER|IO|VECTORS))"
+    r"((?: *\S+)*)\s*$"
+)
 _DOMAINS = ("KERNEL", "USER", "IO", "VECTORS", "unknown")
 
 
@@ -169,18 +172,20 @@ def _mapping(line: str, region: str) -> Mapping:
         raise GuestError(f"the size is not that of the range: {line!r}", where=PATH)
     words = match[6].split()
     domain = words.pop(0) if words and words[0] in _DOMAINS else ""
+    memory = next((word for word in words if "/" in word), "")
     return Mapping(
         start,
         end,
         region,
         Attributes(
-            level=match[5],
+            # 5.10 does not tell the level; a page always has a type of memory, a section none.
+            level=match[5] or ("PTE" if memory else "PGD"),
             domain=domain,
             user="USR" in words,
             writable="RW" in words,
             executable="x" in words,
             shared="SHD" in words,
-            memory=next((word for word in words if "/" in word), ""),
+            memory=memory,
         ),
     )
 

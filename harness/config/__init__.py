@@ -18,6 +18,7 @@ from harness.config.patches import patches_for
 from harness.config.reading import CONFIGS, names, read_toml, require_known
 from harness.config.recipe import Recipe, load_recipe
 from harness.config.values import MIB, parse_size
+from harness.config.versions import numbers
 
 __all__ = [
     "CONFIGS",
@@ -52,6 +53,7 @@ __all__ = [
     "load_nightly",
     "load_recipe",
     "names",
+    "numbers",
     "parse_size",
     "patches_for",
     "read_toml",

@@ -14,7 +14,7 @@ from harness.config.versions import VersionsField
 class Defect(Frozen):
     """A case that fails because of the kernel, on kernels of these versions.
 
-    `case` is the end of the case's id, from the name of its file or module on; `*` stands for
+    `case` is the end of the case's id, from the name of its file, module or suite on; `*` is
     anything. `commit` is the one that brought it, or that took it away.
     """
 
@@ -27,11 +27,10 @@ class Defect(Frozen):
         where = ", ".join(filter(None, (self.versions.text, self.commit)))
         return f"{self.reason} ({where})"
 
-    def shown_by(self, node_id: str, version: str) -> bool:
-        """Whether the case of that id is to fail on a kernel of that version."""
+    def is_about(self, node_id: str) -> bool:
+        """Whether it is the case of that id that shows it."""
         pattern = ".*".join(re.escape(part) for part in self.case.split("*"))
-        found = re.search(f"(?:^|/){pattern}$", node_id, re.S)
-        return found is not None and version in self.versions
+        return re.search(f"(?:^|/|::){pattern}$", node_id, re.S) is not None
 
 
 class _Defects(Frozen):

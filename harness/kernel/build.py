@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -284,7 +285,17 @@ def build_environment(cache: Cache) -> Mapping[str, str | None]:
     }
 
 
+# Since 6.13 ("kbuild: allow to start building external modules in any directory", 8cd07cc6c88c) the
+# Makefile of a build directory names that directory, and in a copy of it `make M=` would leave the
+# modules in the copy.
+_OUTPUT = re.compile(r"^export KBUILD_OUTPUT = .*$", re.M)
+_HERE = "export KBUILD_OUTPUT := $(realpath $(dir $(lastword $(MAKEFILE_LIST))))"
+
+
 def _keep(work: Path, directory: Path) -> None:
-    shutil.copytree(work, directory / "kdir", symlinks=True, ignore=_NOT_FOR_MODULES)
+    kdir = directory / "kdir"
+    shutil.copytree(work, kdir, symlinks=True, ignore=_NOT_FOR_MODULES)
+    makefile = kdir / "Makefile"
+    makefile.write_text(_OUTPUT.sub(_HERE, makefile.read_text()))
     shutil.copy2(work / "vmlinux", directory / "vmlinux")
     shutil.copy2(work / "System.map", directory / "System.map")

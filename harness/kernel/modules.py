@@ -73,6 +73,9 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
             env=build_environment(cache),
             error=BuildFailed,
         )
+        for folder in folders:
+            if not any((directory / folder).glob("*.ko")):
+                raise BuildFailed(f"kbuild ended well, but made no module of kmod/{folder}")
         for module in directory.glob("*/*.ko"):
             _note_suites(module)
 

@@ -72,7 +72,8 @@ class KernelFacts:
     (CMA_MIN_ALIGNMENT_BYTES), `slots` how many areas there can be, `default_mib` and
     `default_percent` what Kconfig wants as a default area: the bytes of both, and `selection` says
     which counts (MBYTES, PERCENTAGE, MIN, MAX). `static_late`: static nodes become areas only
-    after Kconfig's has been made. `image` is the kernel from _text to _end, `tables` the first
+    after Kconfig's has been made. `vmalloc_gap`: what `vmalloc=` says comes on top of the gap
+    between low memory and vmalloc()'s. `image` is the kernel from _text to _end, `tables` the first
     page table, both as offsets from the start of memory; `inflated` is the length of the image
     that is decompressed, `zimage` of the compressed one.
     """
@@ -84,6 +85,7 @@ class KernelFacts:
     default_percent: int
     selection: str
     static_late: bool
+    vmalloc_gap: bool
     high_memory: bool
     page_offset: int
     image: Span
@@ -177,15 +179,15 @@ def start_of_memory(ram: tuple[Span, ...]) -> int:
     return -(-ram[0].start // _PMD) * _PMD
 
 
-def end_of_low_memory(ram: tuple[Span, ...], page_offset: int, vmalloc: int | None) -> int:
+def end_of_low_memory(ram: tuple[Span, ...], kernel: KernelFacts, vmalloc: int | None) -> int:
     """Return the first physical address behind low memory; `vmalloc` is in bytes.
 
-    adjust_lowmem_bounds() and early_vmalloc() in arch/arm/mm/mmu.c, 6.12; 5.10 has the same in
-    other words.
+    adjust_lowmem_bounds() and early_vmalloc() in arch/arm/mm/mmu.c, 5.10 and 6.12.
     """
-    most = _END_OF_VMALLOC - (page_offset + 32 * MIB + _GAP)
+    gap = _GAP if vmalloc is None or kernel.vmalloc_gap else 0
+    most = _END_OF_VMALLOC - (kernel.page_offset + 32 * MIB + gap)
     reserve = _VMALLOC if vmalloc is None else min(max(vmalloc, 16 * MIB), most)
-    limit = _END_OF_VMALLOC - reserve - _GAP - page_offset + start_of_memory(ram)
+    limit = _END_OF_VMALLOC - reserve - gap - kernel.page_offset + start_of_memory(ram)
     return max(min(limit, bank.end) for bank in ram if bank.start < limit)
 
 

@@ -45,6 +45,7 @@ _SYMBOLS = frozenset(
         "swapper_pg_dir",
         "dma_mmu_remap",
         "fdt_scan_reserved_mem_reg_nodes",
+        "vmalloc_min",
     )
 )
 
@@ -60,9 +61,7 @@ def ground(
     blob = tree.blob.read_bytes()
     ram, regions = memory(blob, str(tree.blob))
     facts = kernel_facts(kernel)
-    low_end = end_of_low_memory(
-        ram, facts.page_offset, cmdline.vmalloc(f"{layout.cmdline} {append}")
-    )
+    low_end = end_of_low_memory(ram, facts, cmdline.vmalloc(f"{layout.cmdline} {append}"))
     start = start_of_memory(ram)
     initrd = image.archive.stat().st_size + _RUN_BYTES
     room = len(blob) + _NODE_BYTES * (len(layout.area) + len(layout.carveout))
@@ -135,6 +134,8 @@ def kernel_facts(kernel: BuiltKernel) -> KernelFacts:
         ),
         # Since 8a6e02d0c00e (6.13, and the updates of 6.12) this sets static nodes up.
         static_late="fdt_scan_reserved_mem_reg_nodes" in found,
+        # In 5.10 the first address of vmalloc()'s, which `vmalloc=` sets without the gap before it.
+        vmalloc_gap="vmalloc_min" not in found,
         high_memory=kernel.option("CONFIG_HIGHMEM") == "y",
         page_offset=offset,
         image=Span(text, end),

@@ -11,5 +11,5 @@ keeps the record.
 
 pytest_plugins = tuple(
     f"harness.pytest_plugin.{part}"
-    for part in ("run", "kunit", "external", "defects", "order", "fixtures", "judging")
+    for part in ("run", "kunit", "external", "versions", "order", "fixtures", "judging")
 )

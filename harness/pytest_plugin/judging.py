@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,7 +92,8 @@ def pytest_runtest_makereport(
         report.longrepr = str(call.excinfo.value)  # a traceback would be of ours
     outcome = _judged(report, call, session)
     if outcome is not None:
-        before = item.stash.get(OUTCOME, outcome)
+        # What the call itself left is judged here: it may be excused.
+        before = outcome if report.when == "call" else item.stash.get(OUTCOME, outcome)
         worst = worse(before.verdict, outcome.verdict)
         item.stash[OUTCOME] = before if before.verdict == worst else outcome
         if outcome.verdict in _DAMAGED and _had_the_guest(item):
@@ -120,7 +122,8 @@ def _judged(
     if not hasattr(report, "wasxfail") or outcome.verdict is Verdict.XFAIL:
         return outcome
     if outcome.verdict is Verdict.FAIL:
-        return Outcome(Verdict.XFAIL, report.wasxfail or "was to fail")
+        reason = report.wasxfail or "was to fail"
+        return replace(outcome, verdict=Verdict.XFAIL, message=f"{reason}\n{outcome.message}")
     del report.wasxfail
     report.outcome = "failed"
     return outcome

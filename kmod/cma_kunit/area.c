@@ -26,13 +26,13 @@ static struct dentry *area_directory(const char *name)
 {
 	struct dentry *root = debugfs_lookup("cma", NULL);
 	struct dentry *dir;
-	char old_name[AREA_NAME_MAX + 4];
+	char old_name[16];
 
 	if (IS_ERR_OR_NULL(root))
 		return root;
 	dir = debugfs_lookup(name, root);
 	if (!dir) {
-		/* 5.10 has a prefix, 6.1 has none. */
+		/* 5.10 has a prefix and cuts what is longer, 6.1 does neither. */
 		snprintf(old_name, sizeof(old_name), "cma-%s", name);
 		dir = debugfs_lookup(old_name, root);
 	}

@@ -105,7 +105,7 @@ void pages_without_a_mapping(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, buffer_get(test, PAGE_SIZE));
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		unsigned long pages = PAGE_ALIGN(sizes[i]) >> PAGE_SHIFT;
-		bool bypass = fix->area->shared && pages == 1;
+		bool bypass = DMA_FALLS_BACK && fix->area->shared && pages == 1;
 		unsigned long place = area_place(fix->area, pages, 0);
 		struct buffer *buf = buffer_get_attrs(test, sizes[i], GFP_QUIET,
 						      DMA_ATTR_NO_KERNEL_MAPPING);

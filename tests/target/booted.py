@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import libfdt
 
 from harness.boots import Edit
 from harness.cma import counters, pagetables
 from harness.cma.answers import ProgramError
-from harness.cma.areas import PAGE, SURVEY, LiveArea, Survey, parse_survey
+from harness.cma.areas import PAGE, SURVEY, LiveArea, Survey, folders, parse_survey
 from harness.cma.audit import audit
 from harness.cma.counters import PROGRAM, Snapshot, Zone
 from harness.cma.helper import DEFAULT_DEVICE, Helper
@@ -151,7 +152,7 @@ def read(guest: Guest, console: str) -> Facts:
         snapshot=counters.parse(section["snapshot"]),
         config=dict(re.findall(r"^(CONFIG_\w+)=(.*)$", section["config"], re.M)),
         tables=pagetables.parse(section["map"]),
-        fills=fills(section["fill"]),
+        fills=fills(section["fill"], folders(section["survey"])),
         buffers={device: _buffer(guest, device) for device in devices},
     )
 
@@ -186,11 +187,12 @@ def ram(blob: bytes) -> range:
     return range(start, start + int.from_bytes(region[split : split + 4 * cells[1]], "big"))
 
 
-def fills(text: str) -> dict[str, Fill]:
-    """Return what `_FILL` printed."""
+def fills(text: str, folders: Mapping[str, str]) -> dict[str, Fill]:
+    """Return what `_FILL` printed, by area; `folders` are their paths in debugfs."""
+    names = {PurePath(path).name: name for name, path in folders.items()}
     return {
-        name: Fill(int(full), int(after))
-        for name, full, after in re.findall(r"^(\S+) (\d+) (\d+)$", text, re.M)
+        names[folder]: Fill(int(full), int(after))
+        for folder, full, after in re.findall(r"^(\S+) (\d+) (\d+)$", text, re.M)
     }
 
 

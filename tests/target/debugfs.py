@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from state import AreaState, parse_areas, reading
 
-from harness.cma.areas import DEBUGFS
 from harness.guest.guest import Guest
 
 END = "---"
@@ -34,7 +33,7 @@ class Debugfs:
         return self.before.name
 
     def path(self, file: str) -> str:
-        return f"'{DEBUGFS}/{self.name}/{file}'"
+        return f"'{self.before.folder}/{file}'"
 
     def run(self, command: str) -> str:
         return self.guest.console.run(command, timeout=60).output
@@ -42,7 +41,7 @@ class Debugfs:
     def write(self, *writes: tuple[str, object]) -> list[Step]:
         """Write to files, one after the other, in one command."""
         script = [
-            f"echo {text} 2>&1 >{self.path(file)}; echo {END}; {reading(self.name)}; echo {END}"
+            f"echo {text} 2>&1 >{self.path(file)}; echo {END}; {reading(self.before)}; echo {END}"
             for file, text in writes
         ]
         *parts, rest = self.run("\n".join(script)).split(f"{END}\n")
@@ -59,7 +58,7 @@ class Debugfs:
         return [step.area for step in steps]
 
     def now(self) -> AreaState:
-        return parse_areas(self.run(reading(self.name)))[self.name]
+        return parse_areas(self.run(reading(self.before)))[self.name]
 
 
 @contextmanager

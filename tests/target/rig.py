@@ -9,13 +9,12 @@ import pytest
 from state import AreaState, Run, parse_areas, read_state
 
 from harness.cell import Prepared
-from harness.cma.areas import DEBUGFS, PAGE, SYSFS
+from harness.cma.areas import PAGE, SYSFS
 from harness.cma.heap import DEVICES, Answer, Heap
 from harness.cma.shell import Shell
 
 DIRT = 0xA5
 FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
-COUNTERS = ("alloc_pages_success", "alloc_pages_fail", "release_pages_success")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ class Rig:
     def state(self) -> tuple[str, ...]:
         """The operations that read the area; `areas` understands their answers."""
         return (
-            *(f"cat {DEBUGFS}/{self.name}/{file}" for file in FILES),
-            *(f"cat {SYSFS}/{self.name}/{file}" for file in COUNTERS),
+            *(f"cat {self.before.folder}/{file}" for file in FILES),
+            *(f"cat {SYSFS}/{self.name}/{file}" for file in self.before.counters),
         )
 
     def run(self, *operations: str | None) -> tuple[list[int | str], list[AreaState]]:
@@ -54,7 +53,8 @@ class Rig:
 
     def _area(self, answers: Sequence[Answer]) -> AreaState:
         paths = [operation.removeprefix("cat ") for operation in self.state]
-        text = "".join(f"{path}:{one.text}" for path, one in zip(paths, answers, strict=True))
+        lines = [f"{path}:{one.text}" for path, one in zip(paths, answers, strict=True)]
+        text = f"node:{self.name}\n{''.join(lines)}"
         return parse_areas(text)[self.name]
 
     def aligned_fit(self, pages: int) -> Run:
@@ -92,8 +92,11 @@ def rig_of(shell: Shell, cell: Prepared, name: str) -> Rig:
     return Rig(Heap(shell, name), read_state(shell).areas[name], natural)
 
 
-def require_dirt_to_stay(shell: Shell) -> None:
+def require_dirt_to_stay(shell: Shell, cell: Prepared) -> None:
     """Skip where freed pages are cleared: a kernel that leaves a buffer dirty would not show."""
     words = shell.run("cat /proc/cmdline", timeout=30).output.split()
-    if "init_on_alloc=0" not in words or "init_on_free=1" in words:
-        pytest.skip("this kernel zeroes pages itself: boot it with init_on_alloc=0")
+    for when in ("alloc", "free"):
+        given = [word for word in words if word.startswith(f"init_on_{when}=")]
+        option = f"CONFIG_INIT_ON_{when.upper()}_DEFAULT_ON"
+        if given[-1:] == [f"init_on_{when}=1"] or (not given and cell.kernel.option(option) == "y"):
+            pytest.skip(f"this kernel zeroes pages itself: boot it with init_on_{when}=0")

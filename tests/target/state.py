@@ -12,10 +12,10 @@ from itertools import groupby
 
 import pytest
 
-from harness.cma.areas import DEBUGFS, PAGE, SYSFS, parse_files
+from harness.cma.areas import DEBUGFS, NODES, PAGE, SYSFS, folders, parse_files
 from harness.cma.shell import Shell
 
-READ = f"grep -rs . {DEBUGFS} {SYSFS}; grep ^cma_alloc /proc/vmstat"
+READ = f"{NODES}; grep -rs . {DEBUGFS} {SYSFS}; grep ^cma_alloc /proc/vmstat"
 WORD = 32
 
 _VMSTAT = re.compile(r"^(cma_alloc_\w+) (\d+)$", re.M)
@@ -38,6 +38,7 @@ class AreaState:
     """An area's files. Counters are pages, `bits` has one character a page: 1 where it is used."""
 
     name: str
+    folder: str  # in debugfs
     base_pfn: int
     count: int
     order_per_bit: int
@@ -45,9 +46,24 @@ class AreaState:
     maxchunk: int
     words: tuple[int, ...]
     bits: str
-    succeeded: int
-    failed: int
-    released: int
+    counters: Mapping[str, int]  # sysfs' files
+
+    @property
+    def succeeded(self) -> int:
+        return self._counter("alloc_pages_success", "5.13 (43ca106fa8ec)")
+
+    @property
+    def failed(self) -> int:
+        return self._counter("alloc_pages_fail", "5.13 (43ca106fa8ec)")
+
+    @property
+    def released(self) -> int:
+        return self._counter("release_pages_success", "6.9 (00ea70196a3b)")
+
+    def _counter(self, name: str, since: str) -> int:
+        if name not in self.counters:
+            pytest.skip(f"sysfs has no {name}: since {since}")
+        return self.counters[name]
 
     @property
     def base(self) -> int:
@@ -89,8 +105,20 @@ class State:
     """All areas by name, and /proc/vmstat's cma_alloc_success and cma_alloc_fail: calls."""
 
     areas: Mapping[str, AreaState]
-    success: int
-    fail: int
+    vmstat: Mapping[str, int]
+
+    @property
+    def success(self) -> int:
+        return self._calls("cma_alloc_success")
+
+    @property
+    def fail(self) -> int:
+        return self._calls("cma_alloc_fail")
+
+    def _calls(self, name: str) -> int:
+        if name not in self.vmstat:
+            pytest.skip(f"/proc/vmstat has no {name}: since 5.13 (bbb269206f3c)")
+        return self.vmstat[name]
 
     def others(self, name: str) -> dict[str, AreaState]:
         """All areas but that one."""
@@ -98,39 +126,31 @@ class State:
 
 
 def read_state(shell: Shell) -> State:
-    """Read it all; skips on kernels whose files are others."""
+    """Read it all. A number that the kernel does not have skips the case that asks for it."""
     text = shell.run(READ, 30).output
     vmstat = {name: int(value) for name, value in _VMSTAT.findall(text)}
-    if not vmstat:
-        pytest.skip("no cma_alloc_success in /proc/vmstat: 'mm: vmstat: add cma statistics'")
-    return State(parse_areas(text), vmstat["cma_alloc_success"], vmstat["cma_alloc_fail"])
+    return State(parse_areas(text), vmstat)
 
 
-def reading(name: str) -> str:
+def reading(area: AreaState) -> str:
     """Return the command that prints one area's files, for `parse_areas`."""
-    return f"grep -s . '{DEBUGFS}/{name}'/* '{SYSFS}/{name}'/*"
+    return f"{NODES}; grep -rs . '{area.folder}' '{SYSFS}/{area.name}'"
 
 
 def parse_areas(text: str) -> dict[str, AreaState]:
     """Return the areas of which grep printed `path:value` lines."""
-    return {name: _area(name, fields) for name, fields in parse_files(text).items()}
+    places = folders(text)
+    return {name: _area(name, places[name], of) for name, of in parse_files(text).items()}
 
 
-def _area(name: str, fields: Mapping[str, str]) -> AreaState:
-    if "release_pages_success" not in fields:
-        pytest.skip(
-            "no release_pages_success in sysfs: since 6.9 (ABI/testing/sysfs-kernel-mm-cma)"
-        )
-    if "bitmap" not in fields:
-        pytest.skip("debugfs has each range's bitmap in a folder of its own, since 6.15")
+def _area(name: str, folder: str, fields: Mapping[str, str]) -> AreaState:
     words = tuple(int(word) for word in fields["bitmap"].split())
     return AreaState(
         name=name,
+        folder=folder,
         words=words,
         bits="".join(f"{word:0{WORD}b}"[::-1] for word in words),
-        succeeded=int(fields["alloc_pages_success"]),
-        failed=int(fields["alloc_pages_fail"]),
-        released=int(fields["release_pages_success"]),
+        counters={key: int(value) for key, value in fields.items() if "_pages_" in key},
         **{
             field: int(fields[field])
             for field in ("base_pfn", "count", "order_per_bit", "used", "maxchunk")

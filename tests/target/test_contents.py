@@ -15,6 +15,11 @@ from harness.cma.counters import take
 from harness.cma.occupy import Occupant, occupied
 from harness.guest.guest import Guest
 
+# Filling an area makes memory short elsewhere; of high memory the heap has none in 5.10.
+pytestmark = pytest.mark.since(
+    "5.11", "the system dma-buf heap, which makes memory short, has high memory too"
+)
+
 SIZE = 8 * MIB
 LONG = pytest.mark.long
 LEAST = 1024  # pages inside the area, or there was nothing to see
@@ -73,7 +78,8 @@ def test_zram_s_own_pages_move_with_what_they_store(guest: Guest, own: Own) -> N
         own.helper.free(own.helper.alloc(1).handle)
         pages = take(guest.console, pages=True).area(own.area.name).open
         assert pages is not None
-        assert pages.unnamed >= LEAST
+        # Which they are counted as: 7.3 knows them as movable, 6.12 by no flag at all.
+        assert pages.unnamed + pages.movable >= LEAST
         own.take_all()
         after = occupant.check()
     assert after.intact, after

@@ -15,7 +15,7 @@ from rig import Rig, require_dirt_to_stay, rig_of
 from state import AreaState, Run, read_state
 
 from harness.cell import Prepared
-from harness.cma.areas import DEBUGFS, PAGE
+from harness.cma.areas import PAGE
 from harness.cma.heap import Answer
 from harness.cma.pagetables import PATH, PageTables, changes, parse
 from harness.config import MIB
@@ -97,8 +97,10 @@ def test_every_allocation_is_refused_when_the_area_is_full(
 
 
 @pytest.mark.parametrize("size", [PAGE, 3 * PAGE - 7, 4 * MIB])
-def test_a_buffer_is_zeroed_after_its_pages_were_dirtied(guest: Guest, rig: Rig, size: int) -> None:
-    require_dirt_to_stay(guest.console)
+def test_a_buffer_is_zeroed_after_its_pages_were_dirtied(
+    guest: Guest, rig: Rig, cell: Prepared, size: int
+) -> None:
+    require_dirt_to_stay(guest.console, cell)
     assert rig.bytes_left(size) == 0
 
 
@@ -218,7 +220,7 @@ def test_a_killed_allocation_leaves_nothing_behind(rig: Rig) -> None:
     """SIGKILL once pages were taken. Where the pages are in high memory, clearing them looks for
     it after each page and gives up (free_cma); a migration that is killed gives up too (EINTR)."""
     size = rig.before.longest * PAGE // (16 * MIB) * 16 * MIB or 8 * MIB
-    kill = f"kill-alloc {size} {DEBUGFS}/{rig.name}/used"
+    kill = f"kill-alloc {size} {rig.before.folder}/used"
     outcomes, areas = rig.run(*([kill, None] * KILLS))
     assert [area.bits for area in areas] == [rig.before.bits] * KILLS
     if "SIGKILL" not in outcomes:

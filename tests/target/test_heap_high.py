@@ -52,11 +52,12 @@ def test_alignment_ends_at_cma_alignment(rig: Rig, more: int) -> None:
 
 
 @pytest.mark.parametrize("size", [PAGE, 3 * PAGE - 7, 4 * MIB])
-def test_a_buffer_is_zeroed_on_every_page(high: Guest, rig: Rig, size: int) -> None:
-    require_dirt_to_stay(high.console)
+def test_a_buffer_is_zeroed_on_every_page(high: Guest, rig: Rig, cell: Prepared, size: int) -> None:
+    require_dirt_to_stay(high.console, cell)
     assert rig.bytes_left(size) == 0
 
 
+@pytest.mark.since("5.13", "sysfs has areas (43ca106fa8ec)")
 def test_an_allocation_that_is_killed_while_it_clears_leaves_nothing_behind(rig: Rig) -> None:
     """SIGKILL once the pages are counted as given, which is before they are cleared."""
     kill = f"kill-alloc {LONG} {SYSFS}/{NAME}/alloc_pages_success"

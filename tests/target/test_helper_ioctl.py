@@ -182,7 +182,7 @@ def test_what_is_filled_stays_in_its_buffer(helper: Helper) -> None:
 
 
 def test_a_new_buffer_is_zero(helper: Helper) -> None:
-    """Nothing else zeroes it: the guest's command line says init_on_alloc=0."""
+    """Nothing else zeroes it: the kernel is configured without CONFIG_INIT_ON_ALLOC_DEFAULT_ON."""
     old = helper.alloc(256 * KIB)
     helper.fill(old.handle, 0xFF)
     helper.free(old.handle)

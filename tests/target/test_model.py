@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from harness import config
 from harness.cell import Prepared
 from harness.cma import counters
 from harness.cma.areas import PAGE
@@ -77,6 +78,7 @@ def subject(
             AreaModel.of(area.base_pfn * PAGE, area.count, area.set),
             max_order=int(cell.kernel.option("CONFIG_CMA_ALIGNMENT")),
             private=not wanted.default,
+            falls_back=config.numbers(cell.kernel.version) >= (6, 0),
         ),
         tuple(
             range(each.base_pfn * PAGE, (each.base_pfn + each.count) * PAGE)

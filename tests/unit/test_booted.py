@@ -53,8 +53,9 @@ def test_messages_are_the_kernel_s_without_times():
 
 
 def test_fills_are_by_area():
-    text = "low@50400000 2048 0\nreserved 4096 64\nsh: oops\n"
-    assert fills(text) == {"low@50400000": Fill(2048, 0), "reserved": Fill(4096, 64)}
+    text = "cma-low@5040000 2048 0\nreserved 4096 64\nsh: oops\n"
+    folders = {"low@50400000": "/d/cma-low@5040000", "reserved": "/d/reserved"}
+    assert fills(text, folders) == {"low@50400000": Fill(2048, 0), "reserved": Fill(4096, 64)}
 
 
 def test_the_memory_of_a_tree_is_its_first_bank():

@@ -35,7 +35,14 @@ def test_qemu_puts_initrd_and_tree_where_a_guest_found_them():
     [(None, 0x60000000), (640 * MIB, 0x57000000), (576 * MIB, 0x5B000000), (1 << 40, 0x42000000)],
 )
 def test_low_memory_ends_where_vmalloc_begins(asked, end):
-    assert end_of_low_memory(RAM, 0xC0000000, asked) == end
+    assert end_of_low_memory(RAM, KERNEL, asked) == end
+
+
+def test_before_the_gap_was_counted_low_memory_ended_later():
+    """A guest of 5.10.262: "HighMem [mem 0x5b800000-0x5fffffff]" with vmalloc=576M."""
+    old = replace(KERNEL, vmalloc_gap=False)
+    assert end_of_low_memory(RAM, old, 576 * MIB) == 0x5B800000
+    assert end_of_low_memory(RAM, old, None) == end_of_low_memory(RAM, KERNEL, None)
 
 
 def test_banks_that_touch_are_one():

@@ -92,12 +92,28 @@ def test_vectors_are_for_the_user_too():
     [
         "no range at all",
         "0xc0000000-0xc0100000           1M",
+        "0xc0000000-0xc0100000           1M PXD",
         "0xc0000000-0xc0100000           2M PGD KERNEL      RW NX SHD",
     ],
 )
 def test_a_line_that_is_none_of_a_dump(line):
     with pytest.raises(GuestError, match=r"0xc0000000|no range"):
         parse(f"---[ {LINEAR} ]---\n{line}\n")
+
+
+# 5.10.262 on virt.
+OLD = """\
+0xc0000000-0xc0100000           1M KERNEL      RW NX SHD
+0xc0104000-0xc0105000           4K KERNEL      RW x  SHD MEM/CACHED/WBWA
+"""
+
+
+def test_a_dump_that_does_not_tell_levels():
+    found = [one.attributes for one in parse(OLD).mappings]
+    assert [(one.level, one.domain, one.cached) for one in found] == [
+        ("PGD", "KERNEL", False),
+        ("PTE", "KERNEL", True),
+    ]
 
 
 def test_the_last_page_of_the_address_space():

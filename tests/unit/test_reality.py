@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cma.areas import LiveArea, Survey, parse_files, parse_survey
+from harness.cma.areas import (
+    DEBUGFS,
+    LiveArea,
+    Survey,
+    folders,
+    parse_files,
+    parse_survey,
+)
 from harness.cma.reality import differences
 from harness.config import MIB, Area, Layout
 from harness.errors import GuestError
@@ -74,6 +81,24 @@ def test_every_version_of_debugfs_reads_the_same(prefix, folder):
     seen = parse_survey(SHOWN.format(prefix, folder, prefix, folder, prefix))
     assert seen.area("linux,cma") == LiveArea("linux,cma", 0x5C000000, 64 * MIB, 64)
     assert seen.meminfo["CmaFree"] == 64000 << 10
+
+
+# 5.10.262: "cma-" and the name, 15 characters.
+CUT = """\
+node:linux,cma
+node:private@50400000
+node:sensor-front
+node:sensor-front-raw
+./cma-linux,cma/count:16384
+./cma-private@504/count:8192
+./cma-sensor-fron/count:1024
+"""
+
+
+def test_a_name_that_debugfs_cuts_off_is_that_of_the_node():
+    assert set(parse_files(CUT)) == {"linux,cma", "private@50400000", "sensor-fron"}
+    assert folders(CUT)["private@50400000"] == f"{DEBUGFS}/cma-private@504"
+    assert folders(SHOWN.format("", "", "", "", "")) == {"linux,cma": f"{DEBUGFS}/linux,cma"}
 
 
 def test_an_area_without_its_files_is_an_error():

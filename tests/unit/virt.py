@@ -16,6 +16,7 @@ KERNEL = KernelFacts(
     default_percent=0,
     selection="MBYTES",
     static_late=True,
+    vmalloc_gap=True,
     high_memory=True,
     page_offset=0xC0000000,
     image=Span(0x8000, 0x999FC8),

@@ -15,6 +15,8 @@
 #include "report.h"
 
 #define DEBUGFS "/sys/kernel/debug/cma"
+#define NODES "/proc/device-tree/reserved-memory"
+#define CUT 15	/* the longest name of a directory before 6.1 */
 
 /* Where base_pfn and count stand: in a directory for each range since 6.15, above it before. */
 static const char * const places[] = { "", "ranges/0/" };
@@ -102,6 +104,30 @@ static int by_address(const void *one, const void *other)
 	return (a->base_pfn > b->base_pfn) - (a->base_pfn < b->base_pfn);
 }
 
+/*
+ * Before 6.1 the directory of NAME is called cma-NAME, and has 15 characters at most. What is cut
+ * off is in the device tree, unless two of its nodes begin so.
+ */
+static void name_of(const char *directory, char name[static 64])
+{
+	bool prefixed = !strncmp(directory, "cma-", 4);
+	struct dirent *entry;
+	size_t found = 0;
+	DIR *nodes;
+
+	snprintf(name, 64, "%.63s", prefixed ? directory + 4 : directory);
+	if (!prefixed || strlen(directory) < CUT)
+		return;
+	nodes = opendir(NODES);
+	while (nodes && (entry = readdir(nodes)))
+		if (!strncmp(entry->d_name, directory + 4, CUT - 4) && !found++)
+			snprintf(name, 64, "%.63s", entry->d_name);
+	if (nodes)
+		closedir(nodes);
+	if (found > 1)
+		snprintf(name, 64, "%.63s", directory + 4);
+}
+
 size_t areas_read(struct area areas[MAX_AREAS])
 {
 	DIR *all = opendir(DEBUGFS);
@@ -112,14 +138,10 @@ size_t areas_read(struct area areas[MAX_AREAS])
 		die(DEBUGFS);
 	while (found < MAX_AREAS && (entry = readdir(all))) {
 		struct area *area = &areas[found];
-		/* Before 6.1 the directory of NAME is called cma-NAME. */
-		const char *name = entry->d_name;
 
-		if (*name == '.')
+		if (*entry->d_name == '.')
 			continue;
-		if (!strncmp(name, "cma-", 4))
-			name += 4;
-		snprintf(area->name, sizeof(area->name), "%.63s", name);
+		name_of(entry->d_name, area->name);
 		snprintf(area->directory, sizeof(area->directory), DEBUGFS "/%.63s",
 			 entry->d_name);
 		area->count = area_get(area, "count");
