@@ -105,6 +105,13 @@ struct folio;
 #define DMA_FALLS_BACK (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0))
 
 /*
+ * 7.3.4 faults in t32_emulate_push() when a kprobe hits a wide push ("kernel execution of memory"
+ * at the instruction's slot), with which free_contig_frozen_range() begins. 6.12 does not.
+ */
+#define KPROBES_FAULT								\
+	(IS_ENABLED(CONFIG_THUMB2_KERNEL) && LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0))
+
+/*
  * A request larger than the area returns early in 6.12's __cma_alloc(): it is not counted as a
  * failure and has no cma_alloc_finish. 6.1's cma_alloc() counts it, and so do newer ones.
  */

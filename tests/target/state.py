@@ -5,6 +5,7 @@ One command reads all of it, so that numbers can be compared with each other.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import pytest
 
 from harness.cma.areas import DEBUGFS, NODES, PAGE, SYSFS, folders, parse_files
 from harness.cma.shell import Shell
+from harness.config import numbers
 
 READ = f"{NODES}; grep -rs . {DEBUGFS} {SYSFS}; grep ^cma_alloc /proc/vmstat"
 WORD = 32
@@ -135,6 +137,15 @@ def read_state(shell: Shell) -> State:
 def reading(area: AreaState) -> str:
     """Return the command that prints one area's files, for `parse_areas`."""
     return f"{NODES}; grep -rs . '{area.folder}' '{SYSFS}/{area.name}'"
+
+
+def no_room(version: str) -> int:
+    """What cma_alloc() tells when no place is free.
+
+    cma_range_alloc(), which has the search since areas have ranges (6.15, c009da4258f9), begins
+    with EBUSY, and says so although nothing was busy (7.3).
+    """
+    return -errno.EBUSY if numbers(version) >= (6, 15) else -errno.ENOMEM
 
 
 def parse_areas(text: str) -> dict[str, AreaState]:

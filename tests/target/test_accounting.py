@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from state import read_state
+from state import no_room, read_state
 
 from harness import config
 from harness.cell import Prepared
@@ -26,7 +26,6 @@ from harness.cma.tracing import Event, Trace, traced
 from harness.guest.guest import Guest
 
 KPF_RESERVED = 1 << 32  # include/linux/kernel-page-flags.h, 6.12
-NO_ROOM = -12
 SECONDS = 30.0
 
 
@@ -233,7 +232,9 @@ def test_an_allocation_and_its_release_are_told_alike_everywhere(
     assert gone.events[0].fields["page"] == made.events[1].fields["page"]
 
 
-def test_a_failure_for_want_of_room_is_told_alike_everywhere(guest: Guest, maker: Maker) -> None:
+def test_a_failure_for_want_of_room_is_told_alike_everywhere(
+    guest: Guest, maker: Maker, cell: Prepared
+) -> None:
     with observed(guest, maker.area) as observer:
         pages = observer.area.count
         assert maker.alloc(1)
@@ -246,7 +247,7 @@ def test_a_failure_for_want_of_room_is_told_alike_everywhere(guest: Guest, maker
     assert failed.counts == (0, 0, pages, 0, 0, 1)
     assert told(failed.events) == [
         ("cma_alloc_start", asked),
-        ("cma_alloc_finish", {**asked, "pfn": nowhere, "errorno": NO_ROOM}),
+        ("cma_alloc_finish", {**asked, "pfn": nowhere, "errorno": no_room(cell.kernel.version)}),
     ]
 
 
