@@ -21,7 +21,7 @@ SSH_PORT = 22
 class Launch:
     """What a guest is made of; everything a board's and a cell's data say about its QEMU.
 
-    `memory` is in MiB. `serial_index` counts the serial ports before the console's (sabrelite: 1).
+    `memory` is in MiB. `serial_index` counts the serial ports before the console's (zynq: 1).
     `network` adds QEMU's user network on a virtio-mmio device, with a port of 127.0.0.1 forwarded
     to the guest's ssh and nothing else reachable, and a virtio random number generator for
     dropbear's keys. `power_off`: whether the guest can end QEMU by itself. `seed` makes QEMU's own

@@ -80,6 +80,7 @@ def test_an_allocation_that_needs_a_pinned_page_fails_cleanly(
     assert pinned.occupant.check().intact
 
 
+@pytest.mark.since("6.2", "cma_alloc_finish tells the errno (9b2d38b4f0cc)")
 def test_each_range_is_tried_once(guest: Guest, own: Own, pinned: Pinned) -> None:
     """The search goes on behind a busy range (mm/cma.c, `start = bitmap_no + mask + 1`)."""
     own.take_ranges()

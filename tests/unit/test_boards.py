@@ -25,7 +25,6 @@ MACHINES = {
     "orangepi-pc": ("orangepi-pc", "cortex-a7", 4, 1024, 1),
     "raspi1ap": ("raspi1ap", "arm1176", 1, 512, 1),
     "raspi2b": ("raspi2b", "cortex-a7", 4, 1024, 1),
-    "sabrelite": ("sabrelite", "cortex-a9", 4, 1024, 2),
     "versatilepb": ("versatilepb", "arm926", 1, 256, 1),
     "vexpress-a15": ("vexpress-a15", "cortex-a15", 2, 1024, 1),
     "vexpress-a9": ("vexpress-a9", "cortex-a9", 4, 512, 1),
