@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,17 +16,24 @@ class Defect(Frozen):
     """A case that fails because of the kernel, on kernels of these versions.
 
     `case` is the end of the case's id, from the name of its file, module or suite on; `*` is
-    anything. `commit` is the one that brought it, or that took it away.
+    anything. `variant`: only a kernel of that variant shows it. `ends` is the verdict that it leads
+    to. `commit` is the one that brought it, or that took it away.
     """
 
     case: str = Field(min_length=1)
     versions: VersionsField
+    variant: str | None = None
+    ends: Literal["FAIL", "CRASH"] = "FAIL"
     commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{12}$")
     reason: str = Field(min_length=1)
 
     def __str__(self) -> str:
         where = ", ".join(filter(None, (self.versions.text, self.commit)))
         return f"{self.reason} ({where})"
+
+    def is_of(self, version: str, variant: str) -> bool:
+        """Whether such a kernel has it, and shows it."""
+        return version in self.versions and self.variant in (None, variant)
 
     def is_about(self, node_id: str) -> bool:
         """Whether it is the case of that id that shows it."""

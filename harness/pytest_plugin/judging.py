@@ -13,7 +13,7 @@ from harness.ktap.tree import worse
 from harness.module_run import Outcome
 from harness.pytest_plugin.external import LoadItem
 from harness.pytest_plugin.kunit import CaseItem, ModuleItem
-from harness.pytest_plugin.stash import METRICS, OUTCOME, SESSION
+from harness.pytest_plugin.stash import EXPECTED, METRICS, OUTCOME, SESSION
 from harness.recording import CASE, VERDICT
 from harness.results.record import Metric
 from harness.session import CaseEnded, Session, planned
@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
     item.stash[_SECONDS] = item.stash.get(_SECONDS, 0.0) + call.duration
     if call.excinfo is not None and isinstance(call.excinfo.value, CaseEnded):
         report.longrepr = str(call.excinfo.value)  # a traceback would be of ours
-    outcome = _judged(report, call, session)
+    outcome = _judged(report, call, session, item.stash.get(EXPECTED, Verdict.FAIL))
     if outcome is not None:
         # What the call itself left is judged here: it may be excused.
         before = outcome if report.when == "call" else item.stash.get(OUTCOME, outcome)
@@ -112,16 +112,16 @@ def _had_the_guest(item: pytest.Item) -> bool:
 
 
 def _judged(
-    report: pytest.TestReport, call: pytest.CallInfo[None], session: Session
+    report: pytest.TestReport, call: pytest.CallInfo[None], session: Session, expected: Verdict
 ) -> Outcome | None:
-    """Return the outcome of a phase, None when it passed; an xfail mark excuses a FAIL alone."""
+    """Return the outcome of a phase, None when it passed; a mark excuses `expected` alone."""
     if call.excinfo is None:
         strict = report.when == "call" and report.failed
         return Outcome(Verdict.FAIL, "passed, but was to fail") if strict else None
     outcome = session.judge(call.excinfo.value)
     if not hasattr(report, "wasxfail") or outcome.verdict is Verdict.XFAIL:
         return outcome
-    if outcome.verdict is Verdict.FAIL:
+    if outcome.verdict is expected:
         reason = report.wasxfail or "was to fail"
         return replace(outcome, verdict=Verdict.XFAIL, message=f"{reason}\n{outcome.message}")
     del report.wasxfail

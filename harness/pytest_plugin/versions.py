@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.config import load_defects, numbers
-from harness.pytest_plugin.stash import SESSION
+from harness.pytest_plugin.stash import EXPECTED, SESSION
+from harness.verdict import Verdict
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,8 +23,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if SESSION not in config.stash:
         return
-    version = config.stash[SESSION].prepared.kernel.version
-    defects = [known for known in load_defects() if version in known.versions]
+    prepared = config.stash[SESSION].prepared
+    version, variant = prepared.kernel.version, prepared.cell.kernel.variant
+    defects = [known for known in load_defects() if known.is_of(version, variant)]
     for item in items:
         for mark in item.iter_markers("since"):
             since, why = mark.args
@@ -31,4 +33,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"since {since}: {why}"))
         for known in defects:
             if known.is_about(item.nodeid):
+                item.stash[EXPECTED] = Verdict(known.ends)
                 item.add_marker(pytest.mark.xfail(reason=str(known), strict=True))

@@ -24,6 +24,7 @@ from harness.config import Area, Layout
 from harness.guest.guest import Guest
 
 KIB, MIB = 1 << 10, 1 << 20
+TABLE = 2 * MIB  # what one page of page tables maps; areas in low memory need one for each
 BUFFER = 48 * KIB  # what each device is asked for: not a power of two, which the buddy would give
 SECONDS = 60.0
 RAM = range(0x40000000, 0x60000000)  # what the addresses of scenarios are for
@@ -42,7 +43,7 @@ done"""
 _SECTIONS = {
     "survey": SURVEY,
     "snapshot": PROGRAM,
-    "config": "zcat /proc/config.gz | grep -e ^CONFIG_CMA -e ^CONFIG_PAGE_OFFSET",
+    "config": "zcat /proc/config.gz | grep -e ^CONFIG_CMA -e ^CONFIG_PAGE_OFFSET -e ^CONFIG_KASAN=",
     "map": f"sed '1,/{pagetables.LINEAR}/d; /^---/,$d' {PATH}",
     "fill": _FILL,
     "devices": f"insmod /lib/cma/cma_test.ko && ls -d {DEFAULT_DEVICE}*",
@@ -106,6 +107,17 @@ class Facts:
     def total(self) -> int:
         """MemTotal, in bytes."""
         return self.snapshot.system.mem_total * KIB
+
+    @property
+    def shadow(self) -> int:
+        """What KASAN takes for each of the pages that the kernel has an address for, in bytes.
+
+        An eighth of them, mapped by pages (kasan_init(), arch/arm/mm/kasan_init.c, 6.12).
+        """
+        if self.config.get("CONFIG_KASAN") != "y":
+            return 0
+        size = (self.linear.end - self.linear.base) // 8
+        return size + size // TABLE * PAGE
 
     @property
     def block(self) -> int:
@@ -194,6 +206,11 @@ def fills(text: str, folders: Mapping[str, str]) -> dict[str, Fill]:
         names[folder]: Fill(int(full), int(after))
         for folder, full, after in re.findall(r"^(\S+) (\d+) (\d+)$", text, re.M)
     }
+
+
+def lost(facts: Facts, bare: Facts) -> int:
+    """Return how many bytes fewer a kernel has than another, but for what KASAN takes of each."""
+    return bare.total + bare.shadow - facts.total - facts.shadow
 
 
 def disagreements(facts: Facts) -> list[str]:

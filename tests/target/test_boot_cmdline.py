@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from booted import BARE, KIB, MIB, Facts, Fill, Scenario, disagreements
+from booted import BARE, KIB, MIB, TABLE, Facts, Fill, Scenario, disagreements, lost
 
 from harness.cma.areas import PAGE
 from harness.cma.helper import DEFAULT_DEVICE
@@ -23,7 +23,6 @@ from harness.config import Area
 See = Callable[[Scenario], Facts]
 
 POOL = 256 * KIB  # DEFAULT_DMA_COHERENT_POOL_SIZE
-TABLE = 2 * MIB  # what one page of page tables maps; areas in low memory need one for each
 NOISE = 2 * PAGE  # early allocations that are no multiple of a page share their last one
 NAME = "reserved"  # of an area that is no node's
 
@@ -120,7 +119,7 @@ def test_the_area_is_free_to_its_last_page(made: Facts) -> None:
 @pytest.mark.parametrize("made", MADE, indirect=True)
 def test_the_area_s_memory_is_not_lost(made: Facts, seen: See) -> None:
     tables = made.area.size // TABLE * PAGE if made.area.end <= made.low_end() else 0
-    assert abs(seen(BARE).total - made.total - tables) <= NOISE
+    assert abs(lost(made, seen(BARE)) - tables) <= NOISE
 
 
 # Sections cannot change their attributes for a part: dma_contiguous_early_fixup() has it remapped.
@@ -248,7 +247,7 @@ def test_a_refusal_leaves_no_area_and_the_memory(refused: Refusal, seen: See) ->
     assert facts.survey.meminfo["CmaTotal"] == sum(area.size for area in nodes)
     assert disagreements(facts) == []
     tables = sum(area.size // TABLE * PAGE for area in nodes)
-    assert abs(seen(BARE).total - facts.total - tables) <= NOISE
+    assert abs(lost(facts, seen(BARE)) - tables) <= NOISE
 
 
 @pytest.mark.parametrize("refused", REFUSED)
