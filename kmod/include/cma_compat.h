@@ -99,8 +99,9 @@ struct folio;
 #define CMA_HAS_VM_EVENTS (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 13, 0))
 
 /*
- * A buffer without an address in the kernel was the area's, or nobody's, as long as ARM had dma_map_ops
- * of its own; dma_direct_alloc(), which it uses since 6.0, has the page allocator to fall back to.
+ * A buffer without an address in the kernel was the area's, or nobody's, as long as ARM had
+ * dma_map_ops of its own; dma_direct_alloc(), which it uses since 6.0, has the page allocator to
+ * fall back to.
  */
 #define DMA_FALLS_BACK (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0))
 
