@@ -243,7 +243,8 @@ class _Tuxmake:
                     "--toolchain=gcc",
                     "--verbose",
                 ),
-                *(f"--kconfig={config}", "--wrapper=ccache"),
+                # tuxmake 1.45 runs olddefconfig behind fragments of its own only.
+                *(f"--kconfig={config}", "--kconfig-add=make:olddefconfig", "--wrapper=ccache"),
                 *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
                 f"--jobs={os.cpu_count() or 1}",
                 f"CROSS_COMPILE={self.toolchain.prefix}",
