@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.layouts
-
 DEFAULT = '[[area]]\nname = "linux,cma"\nsize = "16M"\ndefault = true\n'
 ACROSS = '[[area]]\nname = "across"\nsize = "32M"\nat = "0x56000000"\n'
 HANGS = '[[area]]\nname = "odd"\nsize = "16M"\nat = "0x50100000"\n'
