@@ -140,7 +140,7 @@ def test_a_buffer_comes_from_the_area(made: Facts) -> None:
     [
         pytest.param(KCONFIG, POOL, id="kconfig"),
         pytest.param(FIXED, 512 * KIB, id="coherent_pool"),
-        pytest.param(HIGH, POOL, id="high"),
+        pytest.param(HIGH, POOL, id="high", marks=pytest.mark.long),
     ],
     indirect=["made"],
 )

@@ -169,6 +169,7 @@ def test_without_a_free_slot_there_is_no_default_area_and_buffers_come_from_the_
     assert [area.name for area in areas(facts) if area.base <= address < area.end] == []
 
 
+@pytest.mark.long
 def test_a_dynamic_area_is_aligned_to_pageblocks_whatever_its_node_asks_for(seen: See) -> None:
     """__reserved_mem_alloc_size(): "Need adjust the alignment to satisfy the CMA requirement"."""
     facts = seen(BELOW_FIRMWARE)
