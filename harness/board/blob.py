@@ -40,27 +40,12 @@ def _compiled(file: Path, include: Sequence[Path], cpp: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="cma-tree-") as directory:
         plain, blob = Path(directory) / "board.dts", Path(directory) / "board.dtb"
         # As scripts/Makefile.lib has it for .dts files.
+        flags = ["-nostdinc", "-undef", "-D__DTS__", "-x", "assembler-with-cpp"]
+        found = [f"-I{folder}" for folder in folders]
+        run([cpp, *flags, *found, file, plain], error=DeviceTreeError)
+        found = [f"-i{folder}" for folder in folders]
         run(
-            [
-                *(cpp, "-nostdinc", "-undef", "-D__DTS__"),
-                *("-x", "assembler-with-cpp", *(f"-I{folder}" for folder in folders)),
-                *(file, plain),
-            ],
-            error=DeviceTreeError,
-        )
-        run(
-            [
-                "dtc",
-                "-q",
-                "-I",
-                "dts",
-                "-O",
-                "dtb",
-                *(f"-i{f}" for f in folders),
-                "-o",
-                blob,
-                plain,
-            ],
+            ["dtc", "-q", "-I", "dts", "-O", "dtb", *found, "-o", blob, plain],
             error=DeviceTreeError,
         )
         return blob.read_bytes()

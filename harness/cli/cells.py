@@ -10,29 +10,19 @@ import typer
 
 from harness import cell
 from harness.cli.app import app
-from harness.cli.matrix import Choice, Way, run_matrix
+from harness.cli.choice import Choice, for_cell
+from harness.cli.matrix import Way, run_matrix
 from harness.cli.options import (
-    BOARD,
-    KERNEL,
-    LAYOUT,
     RUNS,
-    AppendOption,
-    BoardOption,
-    ConfigOption,
     DryRunOption,
     ForceOption,
     JsonOption,
-    KernelOption,
-    LayoutOption,
     ModuleOption,
-    PatchOption,
     PreviousOption,
     ResumeOption,
-    VariantOption,
     ground,
     print_facts,
 )
-from harness.config import PLAIN
 from harness.errors import UsageError
 from harness.guest.terminal import require
 from harness.kernel import source
@@ -53,13 +43,9 @@ _EXITS: dict[int, int] = {
 
 
 @app.command()
+@for_cell(append=None)
 def build(
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    patch: PatchOption = None,
-    config: ConfigOption = None,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = LAYOUT,
+    choice: Choice,
     refresh: Annotated[bool, typer.Option(help="Ask the mirrors for newer versions.")] = False,
     kernel_only: Annotated[bool, typer.Option(help="Leave the layout's tree out.")] = False,
     force: ForceOption = False,
@@ -69,7 +55,7 @@ def build(
 
     Example: cma-harness build --kernel ~/linux --config lockdep.config --layout two-areas
     """
-    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
+    chosen = choice.cell()
     if kernel_only:
         on = ground()
         built, _, _ = cell.prepare_kernel(chosen, source.obtain(chosen.kernel, *on), *on)
@@ -94,15 +80,10 @@ def build(
     "test",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
+@for_cell()
 def run_tests(
     context: typer.Context,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    patch: PatchOption = None,
-    config: ConfigOption = None,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = LAYOUT,
-    append: AppendOption = "",
+    choice: Choice,
     force: ForceOption = False,
     module: ModuleOption = None,
     previous: PreviousOption = None,
@@ -117,42 +98,26 @@ def run_tests(
 
     Example: cma-harness test --layout default,two-areas -n auto -k private -x
     """
-    files = tuple(patch or ()), tuple(config or ())
-    choice = Choice(kernel, variant, board, layout, append, *files)
     words = [*(["--force"] if force else []), *(f"--module={each}" for each in module or ())]
     if choice.several or resume or dry_run:
         way = Way(resume=resume, dry_run=dry_run, as_json=as_json)
         raise typer.Exit(run_matrix(choice, [*words, *context.args], previous, way))
     if as_json:
         raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
-    chosen = [
-        *(f"--kernel={kernel}", f"--variant={variant}", f"--board={board}", f"--layout={layout}"),
-        *(f"--append={append}", *words),
-        *(f"--patch={file}" for file in choice.patches),
-        *(f"--config={file}" for file in choice.fragments),
-    ]
+    chosen = [*choice.options(), *words]
     code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))
 
 
 @app.command()
-def console(
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    patch: PatchOption = None,
-    config: ConfigOption = None,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = LAYOUT,
-    append: AppendOption = "",
-    force: ForceOption = False,
-) -> None:
+@for_cell()
+def console(choice: Choice, force: ForceOption = False) -> None:
     """Boot a guest and give you its serial console; Ctrl-] leaves.
 
     Example: cma-harness console --layout two-areas
     """
     require()
-    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
-    with _live(chosen, append, force) as live:
+    with _live(choice, force) as live:
         guest = live.guest()
         print(_WELCOME)
         guest.console.interact(live.directory / _TRANSCRIPT)
@@ -160,15 +125,10 @@ def console(
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
+@for_cell()
 def ssh(
+    choice: Choice,
     command: Annotated[list[str] | None, typer.Argument(help="Run this, else a shell.")] = None,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    patch: PatchOption = None,
-    config: ConfigOption = None,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = LAYOUT,
-    append: AppendOption = "",
     force: ForceOption = False,
 ) -> None:
     """Boot a guest, run a command (or a shell) on it over ssh, and power it off.
@@ -179,45 +139,37 @@ def ssh(
     """
     if not command:
         require()
-    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
-    with _live(chosen, append, force) as live:
+    with _live(choice, force) as live:
         guest = live.guest()
         if command:
             done = guest.run(" ".join(command), timeout=_COMMAND_SECONDS)
             sys.stdout.write(printable(done.output) if sys.stdout.isatty() else done.output)
             raise typer.Exit(done.status)
         if guest.ssh is None:
-            raise UsageError(f"the board {board!r} has no network", next_step="cma-harness console")
+            raise UsageError(
+                f"the board {choice.board!r} has no network", next_step="cma-harness console"
+            )
         print(_WELCOME)
         guest.ssh.interact(live.directory / _TRANSCRIPT)
 
 
 @app.command()
-def gdb(
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    patch: PatchOption = None,
-    config: ConfigOption = None,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = LAYOUT,
-    append: AppendOption = "",
-    force: ForceOption = False,
-) -> None:
+@for_cell()
+def gdb(choice: Choice, force: ForceOption = False) -> None:
     """Boot a guest and attach gdb to it, with the kernel's symbols; quitting gdb ends it.
 
     Example: cma-harness gdb --layout two-areas
     """
     find("gdb-multiarch")
-    chosen = cell.load(kernel, board, layout, variant, patches=patch or (), fragments=config or ())
-    with _live(chosen, append, force, gdb=True) as live:
+    with _live(choice, force, gdb=True) as live:
         machine = live.guest().machine
         vmlinux = live.prepared.kernel.vmlinux
         print(f"console: {live.directory}/console.log")
         interactive(["gdb-multiarch", "-q", vmlinux, "-ex", f"target remote {machine.gdb}"])
 
 
-def _live(chosen: cell.Cell, append: str, force: bool, *, gdb: bool = False) -> LiveCell:
+def _live(choice: Choice, force: bool, *, gdb: bool = False) -> LiveCell:
     """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
-    prepared = cell.prepare(chosen, *ground(), append=append, force=force)
+    prepared = cell.prepare(choice.cell(), *ground(), append=choice.append, force=force)
     directory = record.new_directory(RUNS)
-    return LiveCell(prepared, directory, append=append, gdb=gdb, force=force)
+    return LiveCell(prepared, directory, append=choice.append, gdb=gdb, force=force)

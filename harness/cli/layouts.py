@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,20 +13,10 @@ from rich.console import Console
 
 from harness import cell
 from harness.board import blob
-from harness.cell import Cell
 from harness.cli.app import app
-from harness.cli.options import (
-    BOARD,
-    KERNEL,
-    LAYOUT,
-    AppendOption,
-    BoardOption,
-    JsonOption,
-    KernelOption,
-    VariantOption,
-    ground,
-)
-from harness.config import PLAIN, Layout, load_board, load_kernel
+from harness.cli.choice import Choice, for_cell
+from harness.cli.options import JsonOption, ground
+from harness.config import Layout
 from harness.kernel.build import toolchain
 from harness.layout import realboard
 from harness.layout.check import Finding, check
@@ -45,12 +35,10 @@ LayoutArgument = Annotated[str, typer.Argument(help="A name of configs/layouts/,
 
 
 @layout_app.command("check")
+@for_cell(layout=None)
 def layout_check(
-    layout: LayoutArgument = LAYOUT,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    board: BoardOption = BOARD,
-    append: AppendOption = "",
+    choice: Choice,
+    layout: LayoutArgument = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with a layout on a board with a kernel; nothing is booted.
@@ -59,8 +47,10 @@ def layout_check(
 
     Example: cma-harness layout check two-areas --board virt
     """
-    chosen = cell.load(kernel, board, layout, variant)
-    findings = check(cell.stand(chosen, *ground(), append).ground, chosen.layout, append)
+    chosen = replace(choice, layout=layout).cell()
+    findings = check(
+        cell.stand(chosen, *ground(), choice.append).ground, chosen.layout, choice.append
+    )
     good = all(finding.level != "error" for finding in findings)
     if as_json:
         facts: dict[str, Any] = {
@@ -75,12 +65,10 @@ def layout_check(
 
 
 @layout_app.command("show")
+@for_cell(layout=None)
 def layout_show(
-    layout: LayoutArgument = LAYOUT,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    board: BoardOption = BOARD,
-    append: AppendOption = "",
+    choice: Choice,
+    layout: LayoutArgument = "default",
     svg_file: Annotated[Path | None, typer.Option("--svg", help="Write a drawing there.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,9 +76,9 @@ def layout_show(
 
     Example: cma-harness layout show camera --svg camera.svg
     """
-    chosen = cell.load(kernel, board, layout, variant)
-    footing = cell.stand(chosen, *ground(), append)
-    drawing = draw(footing.ground, chosen.layout, append)
+    chosen = replace(choice, layout=layout).cell()
+    footing = cell.stand(chosen, *ground(), choice.append)
+    drawing = draw(footing.ground, chosen.layout, choice.append)
     if svg_file is not None:
         write_whole(svg_file, svg(drawing))
     if as_json:
@@ -98,22 +86,21 @@ def layout_show(
         return
     screen = Console(highlight=False)
     memory.show(drawing, screen)
-    for finding in check(footing.ground, chosen.layout, append):
+    for finding in check(footing.ground, chosen.layout, choice.append):
         screen.print(printable(str(finding)), markup=False, soft_wrap=True)
     if svg_file is not None:
         screen.print(f"drawn: {svg_file}", soft_wrap=True)
 
 
 @layout_app.command("import")
+@for_cell(layout=None, append=None)
 def layout_import(
+    choice: Choice,
     file: Annotated[Path, typer.Argument(help="A real board's .dtb or .dts.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A .toml file.")] = None,
     include: Annotated[
         list[Path] | None, typer.Option("--include", "-I", help="Where a .dts finds its parts.")
     ] = None,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    board: BoardOption = BOARD,
 ) -> None:
     """Make a layout of the reserved memory of a real board, for the board that is emulated.
 
@@ -123,8 +110,7 @@ def layout_import(
     """
     real = realboard.read(blob.read(file, include or (), f"{toolchain().prefix}cpp"))
     bare = Layout(name=(output or file).stem, description="to be imported")
-    chosen = Cell(load_kernel(kernel, variant), load_board(board), bare)
-    footing = cell.stand(chosen, *ground())
+    footing = cell.stand(replace(choice.cell(), layout=bare), *ground())
     imported = transplant(real, footing.ground, bare.name)
     for note in imported.notes:
         print(printable(str(note)), file=sys.stderr)

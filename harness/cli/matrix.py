@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cli.app import app
+from harness.cli.choice import Choice
 from harness.cli.options import (
     RUNS,
     DryRunOption,
@@ -30,11 +31,10 @@ from harness.errors import ConfigError, UsageError
 from harness.matrix import host
 from harness.matrix import nightly as parts_of
 from harness.matrix.begin import Outlook, begin, outlook, recorder
-from harness.matrix.plan import wishes
 from harness.report import changes, html, junit, terminal
 from harness.results import plan, record
 from harness.results.compare import compare
-from harness.results.plan import PlanRecord, Wish
+from harness.results.plan import PlanRecord
 from harness.results.record import RUN_FILE, RunRecord
 from harness.session import HTML_FILE, JUNIT_FILE
 from harness.verdict import EXIT_PASSED, EXIT_USAGE, exit_code
@@ -55,40 +55,6 @@ class Way:
     junit: Path | None = None
     dry_run: bool = False
     as_json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The cells that `test` is asked for: names with commas between them, and what they share.
-
-    `patches` and `fragments` are files that change every kernel.
-    """
-
-    kernels: str
-    variants: str
-    boards: str
-    layouts: str
-    append: str = ""
-    patches: tuple[str, ...] = ()
-    fragments: tuple[str, ...] = ()
-
-    @property
-    def several(self) -> bool:
-        """Whether one of the names is a list."""
-        return any("," in names for names in self._names())
-
-    def wishes(self, arguments: Sequence[str]) -> tuple[Wish, ...]:
-        """Return every combination, each with pytest's `arguments`."""
-        return wishes(
-            *(names.split(",") for names in self._names()),
-            append=self.append,
-            patches=self.patches,
-            fragments=self.fragments,
-            arguments=tuple(arguments),
-        )
-
-    def _names(self) -> tuple[str, str, str, str]:
-        return self.kernels, self.variants, self.boards, self.layouts
 
 
 def run_matrix(choice: Choice, arguments: Sequence[str], previous: Path | None, way: Way) -> int:
@@ -121,7 +87,7 @@ def _asked(choice: Choice, arguments: Sequence[str]) -> PlanRecord:
 
 
 def _resumed(directory: Path, choice: Choice, arguments: Sequence[str]) -> PlanRecord:
-    given = (*choice.patches, *choice.fragments, *arguments)
+    given = (*(choice.patch or ()), *(choice.config or ()), *arguments)
     if given:
         raise UsageError(
             f"a run goes on with its own tests and kernels, not with {' '.join(given)}",

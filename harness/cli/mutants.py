@@ -8,33 +8,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import cell
 from harness.cli.app import app
-from harness.cli.options import (
-    BOARD,
-    CONTRACT,
-    KERNEL,
-    RUNS,
-    BoardOption,
-    KernelOption,
-    LayoutOption,
-    VariantOption,
-    ground,
-)
-from harness.config import PLAIN, load_mutants
+from harness.cli.choice import Choice, for_cell
+from harness.cli.options import RUNS, ground
+from harness.config import load_mutants
 from harness.mutants import campaign
 from harness.report import mutants as mutants_report
 from harness.results import mutants as mutants_record
 
 
 @app.command()
+@for_cell(layout="contract", patch=None, config=None, append=None)
 def mutants(
+    choice: Choice,
     only: Annotated[list[str] | None, typer.Option(help="Only the mutant ID.")] = None,
     file: Annotated[list[str] | None, typer.Option(help="Only those of a kernel's FILE.")] = None,
-    kernel: KernelOption = KERNEL,
-    variant: VariantOption = PLAIN,
-    board: BoardOption = BOARD,
-    layout: LayoutOption = CONTRACT,
     repeat: Annotated[int, typer.Option(min=1, help="Test each so many times.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="So many at a time.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
@@ -44,13 +32,12 @@ def mutants(
 
     Example: cma-harness mutants --file mm/cma.c --only alignment-forgotten
     """
-    chosen = campaign.choose(load_mutants(), variant, only or (), file or ())
+    chosen = campaign.choose(load_mutants(), choice.variant, only or (), file or ())
     if listing:
         for mutant in chosen:
             print(f"{mutant.id:<44}{mutant.file:<32}{mutant.promise}")
         return
-    on = cell.load(kernel, board, layout, variant)
-    plan = campaign.Plan(on, chosen, repetitions=repeat)
+    plan = campaign.Plan(choice.cell(), chosen, repetitions=repeat)
     stored = campaign.begin(plan, *ground(), RUNS, resume, jobs=jobs).run()
     mutants_report.show(stored, Console(highlight=False))
     print(f"record: {RUNS / stored.id}")

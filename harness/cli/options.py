@@ -11,20 +11,6 @@ import typer
 from harness.cache import Cache
 from harness.progress import Progress
 
-KernelOption = Annotated[
-    str, typer.Option(help="A name of kernels.toml, a kernel tree, a tarball, or a .toml file.")
-]
-PatchOption = Annotated[
-    list[str] | None,
-    typer.Option("--patch", help="Apply FILE to a copy of the kernel, or what a series.toml says."),
-]
-ConfigOption = Annotated[
-    list[str] | None, typer.Option("--config", help="Add the kernel options of FILE.")
-]
-VariantOption = Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")]
-BoardOption = Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")]
-LayoutOption = Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")]
-AppendOption = Annotated[str, typer.Option(help="Added to the kernel's command line.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; run nothing.")]
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Go on with the run of several cells in this directory.")
@@ -43,7 +29,6 @@ ForceOption = Annotated[bool, typer.Option(help="Boot a layout that cannot be, a
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 RUNS = Path("runs")
-KERNEL, BOARD, LAYOUT, CONTRACT = "6.12", "virt", "default", "contract"
 
 
 def ground() -> tuple[Cache, Progress]:

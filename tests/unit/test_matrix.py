@@ -15,7 +15,7 @@ from matrix_fakes import BUILD, TEST, FakeLauncher, a_cell, a_matrix, a_wish, pl
 from rich.console import Console
 
 from harness import cell as cells
-from harness.cli.matrix import Choice
+from harness.cli.choice import Choice
 from harness.config import CONFIGS, MIB, Area
 from harness.errors import ConfigError, UsageError
 from harness.matrix import host, launch, outcome
@@ -312,10 +312,10 @@ class TestCommands:
 
     def test_a_kernel_is_planned_with_what_changes_it(self):
         fragment = CONFIGS / "kconfig" / "debug.config"
-        asked = Choice("6.12", "plain", "virt", "default,none", fragments=(str(fragment),))
+        asked = Choice(layout="default,none", config=[str(fragment)])
         found = outlook(PlanRecord(wishes=asked.wishes(())), None, Limits(2, 100_000))
         plain = outlook(
-            PlanRecord(wishes=replace(asked, fragments=()).wishes(())), None, Limits(2, 100_000)
+            PlanRecord(wishes=replace(asked, config=None).wishes(())), None, Limits(2, 100_000)
         )
         assert found.plan[0].kernel == found.plan[1].kernel != plain.plan[0].kernel
 

@@ -1,0 +1,96 @@
+"""Which kernel, board and layout a command is for: the options for it, and what they choose."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+import typer
+
+from harness import cell
+from harness.cell import Cell
+from harness.config import PLAIN
+from harness.matrix.plan import wishes
+from harness.results.plan import Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What those options say. A command `for_cell` has one for each field.
+
+    For `test`, names may have commas between them. `patch` and `config` change every kernel.
+    """
+
+    kernel: Annotated[
+        str, typer.Option(help="A name of kernels.toml, a kernel tree, a tarball, or a .toml file.")
+    ] = "6.12"
+    variant: Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")] = PLAIN
+    patch: Annotated[
+        list[str] | None,
+        typer.Option(help="Apply FILE to a copy of the kernel, or what a series.toml says."),
+    ] = None
+    config: Annotated[list[str] | None, typer.Option(help="Add the kernel options of FILE.")] = None
+    board: Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")] = "virt"
+    layout: Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")] = (
+        "default"
+    )
+    append: Annotated[str, typer.Option(help="Added to the kernel's command line.")] = ""
+
+    def cell(self) -> Cell:
+        """Return the one cell; raise `UsageError` or `ConfigError`."""
+        return cell.load(self.kernel, self.board, self.layout, self.variant, **self._changes())
+
+    @property
+    def several(self) -> bool:
+        """Whether one of the names is a list."""
+        return any("," in names for names in self._names())
+
+    def wishes(self, arguments: Sequence[str]) -> tuple[Wish, ...]:
+        """Return every combination, each with pytest's `arguments`."""
+        lists = (names.split(",") for names in self._names())
+        return wishes(*lists, append=self.append, arguments=tuple(arguments), **self._changes())
+
+    def options(self) -> list[str]:
+        """Return them as they are typed, for the plugin of pytest."""
+        words = []
+        for option in fields(self):
+            value = getattr(self, option.name)
+            values = [value] if isinstance(value, str) else value or []
+            words += [f"--{option.name}={each}" for each in values]
+        return words
+
+    def _changes(self) -> dict[str, tuple[str, ...]]:
+        return {"patches": tuple(self.patch or ()), "fragments": tuple(self.config or ())}
+
+    def _names(self) -> tuple[str, str, str, str]:
+        return self.kernel, self.variant, self.board, self.layout
+
+
+def for_cell(**others: str | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with a parameter `choice` the options for a `Choice`.
+
+    `others` are defaults that differ; None leaves an option out.
+    """
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        offered = [
+            option.replace(default=others.get(option.name, option.default))
+            for option in inspect.signature(Choice, eval_str=True).parameters.values()
+            if others.get(option.name, "") is not None
+        ]
+
+        @functools.wraps(command)
+        def chosen(**given: Any) -> None:
+            choice = Choice(**{option.name: given.pop(option.name) for option in offered})
+            command(choice=choice, **given)
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        every = (*offered, *(each for each in own if each.name != "choice"))
+        taken = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in every]
+        chosen.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+        return chosen
+
+    return with_options
