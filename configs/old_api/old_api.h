@@ -22,6 +22,25 @@
 #define dma_zalloc_coherent dma_alloc_coherent
 #endif
 
+/*
+ * Modules of 2012 allocate for no device at all, which ARM took for one that reaches all memory.
+ * dma_alloc_attrs() of 5.10 and later looks into the device: give it such a one.
+ */
+static inline struct device *old_device(struct device *dev)
+{
+	static struct device any = { .coherent_dma_mask = DMA_BIT_MASK(32) };
+
+	return dev ? dev : &any;
+}
+
+#define dma_alloc_coherent(dev, ...) (dma_alloc_coherent)(old_device(dev), __VA_ARGS__)
+#define dma_free_coherent(dev, ...) (dma_free_coherent)(old_device(dev), __VA_ARGS__)
+
+/* Renamed in 4.6 (f6e45661f9be). */
+#define dma_alloc_writecombine(dev, ...) dma_alloc_wc(old_device(dev), __VA_ARGS__)
+#define dma_free_writecombine(dev, ...) dma_free_wc(old_device(dev), __VA_ARGS__)
+#define dma_mmap_writecombine(dev, ...) dma_mmap_wc(old_device(dev), __VA_ARGS__)
+
 /* Gone in 5.6 (4bdc0d676a64). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 6, 0)
 #define ioremap_nocache ioremap

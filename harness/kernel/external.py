@@ -165,7 +165,7 @@ def _made(path: Path, kernel: BuiltKernel, cache: Cache, *, old_api: bool) -> tu
         raise UsageError(
             f"does not compile for linux {kernel.version}:\n{told(lines, load_departed())}",
             where=str(path),
-            next_step="mend it; for one that older kernels took try --module-compat",
+            next_step="mend it" + ("" if old_api else "; for one of older kernels --module-compat"),
         ) from error
     return entry.path, entry.made
 

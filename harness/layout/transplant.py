@@ -55,6 +55,7 @@ class _Transplant:
     taken: list[Span] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
+    carved: int = 0  # bytes of all carveouts
 
     def run(self, name: str) -> Imported:
         self.taken = [region.span for region in self.ground.taken]
@@ -298,11 +299,16 @@ class _Transplant:
         if length * 4 > self.ground.memory:
             self._note("left out", about, f"{kind} of {size(length)}: too large here")
             return
+        if (self.carved + length) * 2 > self.ground.memory:
+            have = f"the others have {size(self.carved)} of {size(self.ground.memory)}"
+            self._note("left out", about, f"{kind} of {size(length)}: {have}")
+            return
         base = self._place(wanted, length, PAGE)
         if base is None:
             self._note("left out", about, f"{kind} of {size(length)}: no place is left")
             return
         self.taken.append(Span.of(base, length))
+        self.carved += length
         self._note("changed", about, f"{kind} at {span.start:#x} became a carveout at {base:#x}")
         yield Carveout(name=name, at=base, size=length, no_map=no_map)
 

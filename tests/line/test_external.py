@@ -71,6 +71,16 @@ def test_ktap_that_nobody_planned_decides(run):
     assert "1 PASS, 1 FAIL" in line.cases["load"].message
 
 
+def test_one_for_older_kernels(run):
+    assert run("test", f"--module={EXTERNAL}/of_2012.c").status == 2
+    line = run("test", "--module-compat", f"--module={EXTERNAL}/of_2012.c")
+    assert line.status == 0, line.output
+    assert line.verdicts == {"load": Verdict.PASS, "unload": Verdict.PASS}
+    said = re.search(r"of_2012: (0x\w+) (0x\w+) 1 ", line.cases["load"].message)
+    assert int(said[1], 16) % 0x10000 == int(said[2], 16) % 0x10000 == 0
+    assert said[1] != said[2]
+
+
 def test_a_directory_with_an_old_makefile_is_only_read(run, tmp_path):
     pair = tmp_path / "pair"
     shutil.copytree(EXTERNAL / "pair", pair)

@@ -137,6 +137,16 @@ def test_other_reserved_memory_stays_away_from_everybody(tmp_path):
     assert places["log"] == (0x45000000, False)
 
 
+def test_other_reserved_memory_leaves_the_kernel_half(tmp_path):
+    firmware = [
+        f"fw@1{digit}000000 {{ no-map; reg = <0 0x1{digit}000000 0x4000000>; }};" for digit in "048c"
+    ]
+    beyond = "far@200000000 { no-map; reg = <2 0 0x4000000>; };"
+    layout, said = imported(tmp_path, *firmware, beyond, vpu="vpu: vpu {};")
+    assert sum(each.size for each in layout.carveout) <= GROUND.memory // 2
+    assert "memory without a driver of 64M: the others have 256M of 512M" in said
+
+
 def test_areas_too_large_for_the_board_become_smaller(tmp_path):
     large = "g { POOL size = <0x40000000>; };"
     layout, said = imported(tmp_path, DEFAULT % SHARED, large)
