@@ -34,6 +34,7 @@ from harness.progress import Progress
 from harness.results.record import Span
 
 BOOT_SECONDS = 60.0
+INITRAMFS = "initramfs.cpio"
 _EARLY = "earlycon"  # the console that the tree's stdout-path names, before its driver is up
 _ROOM = 4096  # bytes that an edit of a device tree may add
 
@@ -44,7 +45,7 @@ Edit = Callable[[libfdt.Fdt], None]
 def start(
     prepared: Prepared, launch: Launch, directory: Path, *, login: bool = True, gdb: bool = False
 ) -> Guest:
-    """Boot a guest with keys of its own, which are on the disk only while it starts.
+    """Boot a guest with keys of its own, whose files are on the disk only while it starts.
 
     With `login` its commands go over ssh where the board has a network, else over the console.
     `directory` gets the initramfs, console.log, qemu.log and boot.sh.
@@ -52,12 +53,12 @@ def start(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cma-keys-") as private:
         work = Path(private)
-        keys = make_keys(work) if launch.network else None
-        files = {path: File(source, 0o600) for path, source in keys.files.items()} if keys else {}
+        keys, secrets = make_keys(work)
+        files = {path: File(source, 0o600) for path, source in secrets.items() if launch.network}
         files |= {module.place: File(module.stripped, 0o644) for module in prepared.external}
-        initrd = directory / "initramfs.cpio"
+        initrd = directory / INITRAMFS
         prepared.image.with_files(files, work, initrd)
-        guest = Guest.boot(
+        return Guest.boot(
             replace(launch, initrd=initrd),
             directory,
             keys if login else None,
@@ -65,13 +66,6 @@ def start(
             slow=prepared.cell.kernel.slow,
             gdb=gdb,
         )
-        try:
-            if keys and login:
-                assert guest.ssh  # logs in while the key's file is there
-        except BaseException:
-            guest.close()
-            raise
-    return guest
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from harness.cma import areas, counters, reality
 from harness.cma.areas import Survey
 from harness.cma.audit import audit, audited
 from harness.cma.counters import Snapshot
+from harness.copies import Copies
 from harness.coverage import counters as executed
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
 from harness.faults import Fault, extract
@@ -21,7 +22,7 @@ from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
 from harness.kernel.symbols import Symbols
-from harness.module_run import Load, ModuleRun, Outcome
+from harness.module_run import KUNIT_FILTER, Load, ModuleRun, Outcome
 from harness.results.record import Span
 from harness.verdict import Verdict
 
@@ -48,10 +49,12 @@ class LiveCell(Closing):
         append: str = "",
         gdb: bool = False,
         force: bool = False,
+        copies: Copies | None = None,
     ) -> None:
         self.prepared = prepared
         self.directory = directory.absolute()
         self.boots: list[float] = []
+        self.restored = copies is not None  # whether those are copies of a stored guest
         self.argv: tuple[str, ...] = ()
         self.qemu_version = ""
         self.survey: Survey | None = None
@@ -59,7 +62,9 @@ class LiveCell(Closing):
         self._append = append
         self._gdb = gdb
         self._force = force
+        self._copies = copies
         self._otherwise: LayoutMismatch | None = None
+        self._can_filter: bool | None = None
         self._guest: Guest | None = None
         self._why_not: GuestError | None = None
         own = {module.name: module.ko for module in prepared.external}
@@ -70,6 +75,16 @@ class LiveCell(Closing):
         self._present: dict[Load, Snapshot | None] = {}  # those that stay, and what was before each
         self.staying: tuple[Load, ...] = ()  # what tests in Python find loaded, in this order
         self._before: Snapshot | None = None  # what the case before left
+        self._first: Snapshot | None = None  # what the first guest had when it was verified
+
+    def prepare(self) -> None:
+        """Have what the first guest is restored from, if it is to be restored."""
+        if self._copies is not None:
+            self._copies.prepare(self.directory)
+
+    def has_run(self, load: Load) -> bool:
+        """Whether a module was loaded, for more than one case alone."""
+        return load in self._modules
 
     def guest(self) -> Guest:
         """Return the running guest, as `bare`, with the modules in it that are to stay.
@@ -96,9 +111,7 @@ class LiveCell(Closing):
             self.discard()
         if self._guest is None:
             try:
-                guest = self._boot()
-                self._compare(guest)
-                self._before = counters.take(guest.console, pages=True)
+                self._start()
             except GuestError as error:
                 self._why_not = error
                 self.discard()
@@ -160,6 +173,37 @@ class LiveCell(Closing):
         The module is loaded when it is first asked for. `timeout` is in seconds, for each case.
         """
         return self._run(load).outcome(suite, number, timeout * self._slow)
+
+    def alone(self, load: Load, suite: str, number: int, timeout: float) -> Outcome:
+        """Return how a KUnit case ended on a copy of the guest that has run nothing else.
+
+        With it count the end of its module and the audit behind that. Where KUnit cannot run one
+        case of a module (an older one, a name that two have), it shares a guest as in `outcome`.
+        """
+        if self._copies is None or not load.names(suite, number) or not self._filters():
+            return self.outcome(load, suite, number, timeout)
+        single = load.alone(suite, number)
+        self.discard()
+        try:
+            found = self.outcome(single, suite, 1, timeout)
+            if not found.verdict.good:
+                return found
+            end = self.module_end(single, timeout)
+            if not end.verdict.good:
+                return replace(end, metrics=found.metrics, console=found.console)
+            left = self.audit(pages=True)
+            return replace(found, verdict=Verdict.FAIL, message="\n".join(left)) if left else found
+        finally:
+            self._modules.pop(single, None)
+            self._active = None
+            self.discard()
+
+    def _filters(self) -> bool:
+        """Whether the kernel's KUnit can be told which case of a module to run."""
+        if self._can_filter is None:
+            asked = self.bare().console.run(f"[ -w {KUNIT_FILTER} ]", _DRAIN_SECONDS)
+            self._can_filter = asked.status == 0
+        return self._can_filter
 
     def load(self, load: Load, timeout: float) -> Outcome:
         """Load a module that has no cases of its own, and return how that went."""
@@ -253,7 +297,7 @@ class LiveCell(Closing):
         """Return the stretch of the running guest's console from `start` to its end so far."""
         if self._guest is None:
             return None
-        end = self._guest.console.position
+        end = self._guest.console.told
         return Span(log=self.log_name(), start=min(start, end), end=end)
 
     def discard(self) -> None:
@@ -275,16 +319,25 @@ class LiveCell(Closing):
             self._guest = None
         self._symbols.close()
 
-    def _boot(self) -> Guest:
-        self._boots_tried += 1
-        launch = self.prepared.launch(self._append)
-        self._guest = guest = boots.start(
-            self.prepared, launch, self._boot_directory, gdb=self._gdb
-        )
+    def _start(self) -> None:
+        """Boot a guest and verify it, or restore a copy of one; the first copy is verified."""
+        self._guest = guest = self._copy() if self._copies else self._boot()
         self.boots.append(guest.boot_seconds)
         self.argv = guest.machine.argv
         self.qemu_version = guest.machine.version()
-        return guest
+        if self._first is None or not self._copies:
+            self._compare(guest)
+            self._first = counters.take(guest.console, pages=True)
+        self._before = self._first
+
+    def _boot(self) -> Guest:
+        self._boots_tried += 1
+        launch = self.prepared.launch(self._append)
+        return boots.start(self.prepared, launch, self._boot_directory, gdb=self._gdb)
+
+    def _copy(self) -> Guest:
+        assert self._copies is not None
+        return self._copies.start(self.directory)
 
     def _compare(self, guest: Guest) -> None:
         self.survey = areas.survey(guest)

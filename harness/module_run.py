@@ -29,6 +29,8 @@ from harness.results import from_ktap
 from harness.results.record import Metric, Span
 from harness.verdict import Verdict
 
+# Modules heed it, and it can be written to, where it has mode 0600; 6.12 has, 6.1 has not.
+KUNIT_FILTER = "/sys/module/kunit/parameters/filter_glob"
 _UNLOAD_SECONDS = 30.0
 _SLICE = 1.0  # seconds between two looks at a case's deadline
 Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
@@ -49,7 +51,7 @@ class Load:
     """A module to be loaded: its name, its place in the guest, and what is known of it before.
 
     `behind` are modules that it brings along, because it needs them. `lasting`: the kernel never
-    unloads it. `external`: it is a user's own.
+    unloads it. `external`: it is a user's own. `only`: KUnit runs this case alone, "SUITE.CASE".
     """
 
     module: str
@@ -59,12 +61,25 @@ class Load:
     behind: tuple[Load, ...] = ()
     lasting: bool = False
     external: bool = False
+    only: str = ""
+
+    def names(self, suite: str, number: int) -> bool:
+        """Whether a case's name is its alone."""
+        (cases,) = (each.cases for each in self.suites if each.name == suite)
+        return [case.name for case in cases].count(cases[number - 1].name) == 1
+
+    def alone(self, suite: str, number: int) -> Load:
+        """Return the same with one case, which has the number 1 then."""
+        (planned,) = (each for each in self.suites if each.name == suite)
+        case = planned.cases[number - 1]
+        return replace(self, suites=(replace(planned, cases=(case,)),), only=f"{suite}.{case.name}")
 
     @property
     def insmod(self) -> str:
         """What loads it."""
         own = shlex.join(["insmod", self.place, *self.parameters])
-        return " && ".join([*(other.insmod for other in self.behind), own])
+        filtered = [f"printf %s {shlex.quote(self.only)} >{KUNIT_FILTER}"] if self.only else []
+        return " && ".join([*(other.insmod for other in self.behind), *filtered, own])
 
     @property
     def rmmod(self) -> str:

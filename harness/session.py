@@ -65,6 +65,7 @@ class Session:
         self.boots[worker] = seen["boots"]
         facts = {
             "boots": tuple(seconds for name in sorted(self.boots) for seconds in self.boots[name]),
+            "restored": seen["restored"],
             "qemu_argv": tuple(seen["qemu_argv"]),
             "qemu_version": seen["qemu_version"],
             "areas": tuple(AreaRecord.model_validate(area) for area in seen["areas"]),
@@ -77,6 +78,7 @@ class Session:
         areas = live.survey.areas if live.survey else ()
         return {
             "boots": list(live.boots),
+            "restored": live.restored,
             "qemu_argv": list(live.argv),
             "qemu_version": live.qemu_version,
             "areas": [

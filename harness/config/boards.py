@@ -9,6 +9,8 @@ from pydantic import Field
 from harness.config.reading import named_file, read_toml, validate
 from harness.config.values import Address, Cmdline, Frozen, Size
 
+Capability = Literal["net", "poweroff", "restore"]
+
 
 class KernelTree(Frozen):
     """A tree of the kernel's own: its path below arch/arm/boot/dts, as 6.5 and later have it."""
@@ -34,9 +36,10 @@ class Board(Frozen):
     console: str
     serial: int = Field(default=0, ge=0)  # which of the machine's serial ports is the console
     cmdline: Cmdline = ""  # what its kernels need to be told
-    # What QEMU's machine has of a network and a way to power off, and the kernel a driver for.
+    # What QEMU's machine has of a network and a way to power off, and the kernel a driver for;
+    # and whether QEMU can store a guest of it, and restore it.
     # In the file's order: a set's would differ from run to run, and with it the cache's keys.
-    has_: tuple[Literal["net", "poweroff"], ...] = Field(default=(), alias="has")
+    has_: tuple[Capability, ...] = Field(default=(), alias="has")
 
     @property
     def qemu_machine(self) -> str:
@@ -48,8 +51,8 @@ class Board(Frozen):
         """The bytes of memory that the kernel has."""
         return self.memory if self.usable_ is None else self.usable_
 
-    def has(self, capability: Literal["net", "poweroff"]) -> bool:
-        """Tell whether the board has a network, or can power itself off."""
+    def has(self, capability: Capability) -> bool:
+        """Tell whether the board can do that."""
         return capability in self.has_
 
 

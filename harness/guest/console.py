@@ -66,23 +66,36 @@ class Console:
     """A guest's serial console, from one thread. `why` says how QEMU ended, when it has.
 
     A kernel that checks itself is `slow`: by this the waits for what it is to do are longer.
+    `before` is what console.log has already, of a guest that was stored behind a `run`.
     """
 
-    def __init__(self, connection: socket, *, why: Callable[[], str], slow: float = 1) -> None:
-        self._stream = Stream(connection)
+    def __init__(
+        self,
+        connection: socket,
+        *,
+        why: Callable[[], str],
+        slow: float = 1,
+        before: bytes | None = None,
+    ) -> None:
+        self._stream = Stream(connection, before or b"")
         self._why = why
         self._slow = slow
         self._data = self._stream.log
-        self._at = 0  # consumed up to here
-        self._judged = 0  # faults before this are known to somebody
-        self._scanned = 0  # no fault starts between _judged and here
+        self._at = len(self._data)  # consumed up to here
+        self._judged = self._at  # faults before this are known to somebody
+        self._scanned = self._at  # no fault starts between _judged and here
         self._expected: _Expected | None = None
-        self._plain = False  # whether the shell that listens is the one of `run`
+        self._plain = before is not None  # whether the shell that listens is the one of `run`
 
     @property
     def position(self) -> int:
         """The offset in console.log up to which the console has been consumed."""
         return self._at
+
+    @property
+    def told(self) -> int:
+        """The offset up to which somebody knows the console: its text, or a fault in it."""
+        return max(self._at, self._judged)
 
     def text(self, start: int = 0, end: int | None = None) -> bytes:
         """Return what came between two offsets of console.log, as far as it was read."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.closing import Closing
 from harness.errors import GuestDied, GuestError, GuestStuck, GuestTimeout
 from harness.guest.command import Completed
 from harness.guest.console import READY, Console
-from harness.guest.machine import Ending, Machine, Qmp
+from harness.guest.machine import CONSOLE_LOG, Ending, Machine, Qmp
 from harness.guest.marks import woven
-from harness.guest.qemu import SSH_PORT, Launch, boot_script
-from harness.guest.ssh import Keys, Ssh
+from harness.guest.qemu import SSH_PORT, Image, Launch, boot_script
+from harness.guest.ssh import AUTHORIZED_KEYS, Keys, Ssh
+from harness.guest.stored import Stored, load, save
 from harness.guest.stuck import Stuck, cpu_seconds, program_counters
 
 BOOT_SCRIPT = "boot.sh"
@@ -85,9 +89,7 @@ class Guest(Closing):
         GuestStuck as soon as no processor gets on.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        script = directory / BOOT_SCRIPT
-        script.write_text(boot_script(launch))
-        script.chmod(0o755)
+        _write_script(launch, directory)
         began = time.monotonic()
         machine = Machine.start(launch, directory, gdb=gdb, timeout=timeout)
         console = Console(machine.console, why=machine.why, slow=slow)
@@ -106,6 +108,48 @@ class Guest(Closing):
             raise
         login = keys if launch.network else None
         return cls(machine, console, login, phases, slow=slow, power_off=launch.power_off)
+
+    @classmethod
+    def restore(cls, launch: Launch, stored: Stored, directory: Path, *, slow: float = 1) -> Self:
+        """Start a copy of a stored guest, which goes on where that was stopped.
+
+        `directory` gets what `boot` gives it; console.log goes on in the one that is there, and
+        begins with what the stored guest had said. Raises what `boot` raises.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_script(launch, directory)
+        log = directory / CONSOLE_LOG
+        if not log.exists():
+            shutil.copyfile(stored.console, log)
+        began = time.monotonic()
+        image = Image(stored.memory, restored=True)
+        machine = Machine.start(replace(launch, image=image), directory)
+        made = time.monotonic()
+        console = Console(machine.console, why=machine.why, slow=slow, before=log.read_bytes())
+        keys = None
+        try:
+            load(machine, stored)
+            machine.cont()
+            if launch.network:
+                keys = Keys(Ed25519PrivateKey.generate(), stored.host_key.read_bytes())
+                console.run(f"echo '{keys.authorized}' >{AUTHORIZED_KEYS}", _LOGIN_SECONDS)
+        except BaseException:
+            console.close()
+            machine.stop()
+            raise
+        phases = Phases(made - began, time.monotonic() - made, 0)
+        return cls(machine, console, keys, phases, slow=slow, power_off=launch.power_off)
+
+    def store(self, stored: Stored) -> None:
+        """Store this guest, which was started with `stored.memory` for its own, and end it.
+
+        Raises `GuestError` when its board has a device that cannot be stored.
+        """
+        self.console.run("true", _LOGIN_SECONDS)  # a copy's console expects the shell of `run`
+        stored.host_key.write_bytes(self._keys.host if self._keys else b"")
+        save(self.machine, stored)
+        self.close()
+        shutil.copyfile(self.machine.directory / CONSOLE_LOG, stored.console)
 
     @property
     def qmp(self) -> Qmp:
@@ -177,6 +221,12 @@ class Guest(Closing):
         self._keys = None
         self.machine.stop()
         self.console.close()
+
+
+def _write_script(launch: Launch, directory: Path) -> None:
+    script = directory / BOOT_SCRIPT
+    script.write_text(boot_script(launch))
+    script.chmod(0o755)
 
 
 def _await(machine: Machine, console: Console, pattern: bytes, timeout: float, doing: str) -> None:

@@ -289,7 +289,7 @@ def _listen(path: Path) -> socket.socket:
 
 def _spawn(command: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
     """Start QEMU in a session of its own, so that a Ctrl-C for the harness is not for QEMU."""
-    with log.open("wb") as stderr:
+    with log.open("ab") as stderr:
         return _LAUNCHER.submit(
             subprocess.Popen,
             ["setpriv", "--pdeathsig", "KILL", "--", *command],

@@ -25,7 +25,7 @@ class Launch:
     `network` adds QEMU's user network on a virtio-mmio device, with a port of 127.0.0.1 forwarded
     to the guest's ssh and nothing else reachable, and a virtio random number generator for
     dropbear's keys. `power_off`: whether the guest can end QEMU by itself. `seed` makes QEMU's own
-    random numbers the same in each run.
+    random numbers the same in each run. `image` is for a guest that is stored, or was.
     """
 
     kernel: Path
@@ -40,8 +40,21 @@ class Launch:
     network: bool = False
     power_off: bool = True
     seed: int | None = None
+    image: Image | None = None
     extra: tuple[str, ...] = ()
     program: str = "qemu-system-arm"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The file that is a guest's memory: written to by one that is to be stored.
+
+    A `restored` one only reads it: what it writes is its own (copy on write), so that many can
+    run from one file. It waits for its state, and its console goes on in the log that is there.
+    """
+
+    memory: Path
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +73,14 @@ def argv(launch: Launch, sockets: Sockets) -> tuple[str, ...]:
     QEMU itself writes every byte of the console to `sockets.log`, so a harness that dies or falls
     behind loses none.
     """
+    restored = launch.image is not None and launch.image.restored
     console = (
         f"socket,id=console,path={_option(sockets.console)}"
-        f",logfile={_option(sockets.log)},logappend=off"
+        f",logfile={_option(sockets.log)},logappend={'on' if restored else 'off'}"
     )
     return (
         *_hardware(launch),
+        *_memory(launch),
         *("-display", "none"),
         *("-chardev", console),
         *_serial(launch, "chardev:console"),
@@ -73,6 +88,7 @@ def argv(launch: Launch, sockets: Sockets) -> tuple[str, ...]:
         *(("-gdb", f"unix:{_option(sockets.gdb)},server=on,wait=off") if sockets.gdb else ()),
         *_network(launch),
         *launch.extra,
+        *(("-incoming", "defer") if restored else ()),
         "-S",
     )
 
@@ -118,6 +134,18 @@ def _hardware(launch: Launch) -> tuple[str, ...]:
         *(("-initrd", str(launch.initrd)) if launch.initrd else ()),
         *("-append", launch.cmdline),
         *(("-seed", str(launch.seed)) if launch.seed is not None else ()),
+    )
+
+
+def _memory(launch: Launch) -> tuple[str, ...]:
+    """The machine's memory as a file, where it is to outlive its QEMU."""
+    if launch.image is None:
+        return ()
+    share = "off" if launch.image.restored else "on"
+    file = f"mem-path={_option(launch.image.memory)},size={launch.memory}M,share={share}"
+    return (
+        *("-object", f"memory-backend-file,id=memory,{file}"),
+        *("-machine", "memory-backend=memory"),
     )
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,6 +25,8 @@ from harness.errors import GuestDied, GuestError, GuestTimeout
 from harness.guest import terminal, transfer
 from harness.guest.command import Completed
 
+AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
+_HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"  # as images/init.sh.jinja2 has it
 _ALGORITHM = b"ssh-ed25519"
 _SLICE = 0.25  # seconds between two looks at the console while a command runs
 _SHELL_SECONDS = 30.0
@@ -36,36 +39,43 @@ Watch = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A run's keys. `files` maps guest paths to host files for the initramfs (root's, 0600)."""
+    """With what a run logs into a guest, and knows it: ed25519 keys."""
 
-    client: Path
+    client: Ed25519PrivateKey
     host: bytes  # the guest's public key in ssh's wire format
-    files: Mapping[str, Path]
+
+    @property
+    def authorized(self) -> str:
+        """The line of the guest's AUTHORIZED_KEYS that lets this run in."""
+        public = self.client.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        return public.decode() + "\n"
 
 
-def make_keys(directory: Path) -> Keys:
-    """Make the client's and the guest's ed25519 keys for one run, in `directory`.
+def make_keys(directory: Path) -> tuple[Keys, Mapping[str, Path]]:
+    """Make the keys of one guest; what it has of them is written to `directory`.
 
-    `ssh -i DIRECTORY/id_ed25519` works for a person too.
+    The second is a map from its paths to those files, for its initramfs (root's, 0600). The key
+    that the run logs in with is in no file.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    client, host = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    private = client.private_bytes(
+    host = Ed25519PrivateKey.generate()
+    keys = Keys(Ed25519PrivateKey.generate(), _wire(_ALGORITHM, _public(host)))
+    files = {
+        AUTHORIZED_KEYS: _secret(directory / "authorized_keys", keys.authorized.encode()),
+        _HOST_KEY: _secret(directory / "dropbear_ed25519_host_key", dropbear_key(host)),
+    }
+    return keys, MappingProxyType(files)
+
+
+def _paramiko(key: Ed25519PrivateKey) -> paramiko.Ed25519Key:
+    private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.OpenSSH,
         serialization.NoEncryption(),
     )
-    public = client.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    identity = _secret(directory / "id_ed25519", private)
-    files = {
-        "/root/.ssh/authorized_keys": _secret(directory / "authorized_keys", public + b"\n"),
-        "/etc/dropbear/dropbear_ed25519_host_key": _secret(
-            directory / "dropbear_ed25519_host_key", dropbear_key(host)
-        ),
-    }
-    return Keys(identity, _wire(_ALGORITHM, _public(host)), MappingProxyType(files))
+    return paramiko.Ed25519Key.from_private_key(StringIO(private.decode()))
 
 
 def dropbear_key(key: Ed25519PrivateKey) -> bytes:
@@ -118,8 +128,7 @@ class Ssh:
                         where=f"127.0.0.1:{port}",
                         next_step="look for another program that took the forwarded port",
                     )
-                client = paramiko.Ed25519Key.from_private_key_file(str(keys.client))
-                transport.auth_publickey("root", client)
+                transport.auth_publickey("root", _paramiko(keys.client))
             except BaseException:
                 transport.close()
                 raise

@@ -73,9 +73,9 @@ class Watcher(_Searcher):
 class Stream(_Spawn):
     """The console's socket as a pexpect child; one thread reads it, one other uses it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, before: bytes = b"") -> None:
         super().__init__(timeout=None, maxread=_CHUNK)
-        self.log = self.logfile_read = Log()
+        self.log = self.logfile_read = Log(before)
         self._socket = connection
         self._chunks: deque[bytes] = deque()
         self._arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -15,13 +15,27 @@ from harness.pytest_plugin.external import LoadItem
 from harness.pytest_plugin.kunit import CaseItem, ModuleItem
 from harness.pytest_plugin.stash import EXPECTED, METRICS, OUTCOME, SESSION
 from harness.recording import CASE, VERDICT
-from harness.results.record import Metric
+from harness.results.record import Metric, Span
 from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict
 
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
+_SPAN = pytest.StashKey[Span]()
 _DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a test that is to have a guest for itself a fresh copy."""
+    if _isolated(item):
+        item.config.stash[SESSION].live.discard()
+
+
+def _isolated(item: pytest.Item) -> bool:
+    live = item.config.stash[SESSION].live
+    asked = item.config.option.isolate or item.get_closest_marker("isolated") is not None
+    return asked and live.restored and "guest" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,6 +105,8 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and isinstance(call.excinfo.value, CaseEnded):
         report.longrepr = str(call.excinfo.value)  # a traceback would be of ours
     outcome = _judged(report, call, session, item.stash.get(EXPECTED, Verdict.FAIL))
+    if span := session.live.span(item.stash.get(_BEGAN, 0)):
+        item.stash[_SPAN] = span  # a guest that is damaged is gone at the end
     if outcome is not None:
         # What the call itself left is judged here: it may be excused.
         before = outcome if report.when == "call" else item.stash.get(OUTCOME, outcome)
@@ -101,6 +117,8 @@ def pytest_runtest_makereport(
         report.user_properties.append((VERDICT, str(outcome.verdict)))
     if report.when == "teardown":
         report.user_properties.append((CASE, _payload(item, session)))
+        if _isolated(item):
+            session.live.discard()
     return report
 
 
@@ -138,7 +156,7 @@ def _payload(item: pytest.Item, session: Session) -> dict[str, Any]:
             "verdict": outcome.verdict,
             "message": outcome.message,
             "metrics": {**outcome.metrics, **kept},
-            "console": outcome.console or further or session.live.span(item.stash.get(_BEGAN, 0)),
+            "console": outcome.console or further or item.stash.get(_SPAN, None),
             "duration": item.stash.get(_SECONDS, 0.0),
         }
     )

@@ -14,6 +14,7 @@ from harness import cell
 from harness.boots import Boots
 from harness.cache import Cache
 from harness.config import PLAIN
+from harness.copies import Copies
 from harness.kernel.external import Request, Wanted
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
@@ -49,6 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="build it with configs/old_api/, for modules that older kernels took",
     )
     group.addoption("--append", default="", help="added to the kernel's command line")
+    group.addoption(
+        "--isolate", action="store_true", help="each case starts from a fresh copy of the guest"
+    )
+    group.addoption("--boot", action="store_true", help="boot each guest; restore no stored one")
     group.addoption("--force", action="store_true", help="boot a layout that cannot be")
     group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
     group.addoption("--seed", type=int, help="of random operations; by default another each time")
@@ -95,6 +100,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.pluginmanager.register(Recording(config.stash[SESSION]))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Make what guests are restored from before the first test, so that this is seen."""
+    config = session.config
+    nothing = session.testscollected == 0 and getattr(config.option, "dist", "no") == "no"
+    if SESSION in config.stash and not config.option.collectonly and not nothing:
+        config.stash[SESSION].live.prepare()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End a worker's guests as the controller's are ended: they may have counted coverage."""
     if hasattr(session.config, "workerinput"):
@@ -126,7 +140,10 @@ def _prepare(config: pytest.Config) -> Session:
     elif not option.collectonly:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
-    live = LiveCell(prepared, directory, append=option.append, force=option.force)
+    copies = None
+    if chosen.board.has("restore") and not option.boot:
+        copies = Copies(prepared, option.append, cache, progress)
+    live = LiveCell(prepared, directory, append=option.append, force=option.force, copies=copies)
     further = Boots(prepared, directory / "boots", cache, append=option.append)
     return Session(prepared, live, further, progress, recorder, seed=option.seed)
 

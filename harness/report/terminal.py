@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from statistics import median
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.report.grid import Square, grid
-from harness.results.record import CaseRecord, RunRecord
+from harness.results.record import CaseRecord, CellRecord, RunRecord
 from harness.text import printable
 from harness.verdict import Verdict
 
+_EACH = 4  # guests whose times are told one by one
 _STYLE = {Verdict.PASS: "green", Verdict.SKIP: "yellow", Verdict.XFAIL: "yellow"}
 
 
@@ -25,11 +27,20 @@ def show(
             show_cases(cell.cases, console, every_case=every_case)
         version = f" (linux {escape(cell.kernel_version)})" if cell.kernel_version else ""
         name = f"{escape(cell.name)}{version}"
-        boots = ", ".join(f"{seconds:.1f}" for seconds in cell.boots)
-        booted = f"; booted in {boots} s" if boots else ""
-        console.print(f"{name}: {counts(cell.cases)}{booted}", highlight=False, soft_wrap=True)
+        started = _started(cell)
+        console.print(f"{name}: {counts(cell.cases)}{started}", highlight=False, soft_wrap=True)
     if record.ended is None:
         console.print("[red]the run did not end: what it had not finished is LOST[/]")
+
+
+def _started(cell: CellRecord) -> str:
+    """Return how long the guests took to be there."""
+    if not cell.boots:
+        return ""
+    digits, how = (2, "restored") if cell.restored else (1, "booted")
+    if len(cell.boots) <= _EACH:
+        return f"; {how} in {', '.join(f'{seconds:.{digits}f}' for seconds in cell.boots)} s"
+    return f"; {how} {len(cell.boots)} times, in {median(cell.boots):.{digits}f} s (median)"
 
 
 def show_grid(record: RunRecord, console: Console) -> None:

@@ -1,8 +1,8 @@
 """The run's keys, and the files of the guest they become."""
 
+import base64
 import struct
 
-import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.guest.ssh import dropbear_key, make_keys
@@ -26,17 +26,19 @@ def test_the_host_key_is_in_dropbear_s_format():
 
 
 def test_a_run_has_keys_of_its_own_that_fit_together(tmp_path):
-    one, two = make_keys(tmp_path / "one"), make_keys(tmp_path / "two")
+    (one, files), (two, _) = make_keys(tmp_path / "one"), make_keys(tmp_path / "two")
     assert one.host != two.host
-    client = paramiko.Ed25519Key.from_private_key_file(str(one.client))
-    authorized = one.files["/root/.ssh/authorized_keys"].read_text()
-    assert authorized == f"ssh-ed25519 {client.get_base64()}\n"
-    private = one.files["/etc/dropbear/dropbear_ed25519_host_key"].read_bytes()
+    assert one.authorized != two.authorized
+    assert files["/root/.ssh/authorized_keys"].read_text() == one.authorized
+    key = base64.b64decode(one.authorized.removeprefix("ssh-ed25519 "))
+    assert strings(key)[1] == one.client.public_key().public_bytes_raw()
+    private = files["/etc/dropbear/dropbear_ed25519_host_key"].read_bytes()
     assert strings(one.host) == [b"ssh-ed25519", strings(private)[1][32:]]
 
 
 def test_private_keys_are_private(tmp_path):
-    keys = make_keys(tmp_path / "keys")
-    for path in (keys.client, *keys.files.values()):
+    keys, files = make_keys(tmp_path / "keys")
+    for path in files.values():
         assert path.stat().st_mode & 0o077 == 0
+        assert keys.client.private_bytes_raw() not in path.read_bytes()
     assert (tmp_path / "keys").stat().st_mode & 0o077 == 0

@@ -139,7 +139,8 @@ def test_other_reserved_memory_stays_away_from_everybody(tmp_path):
 
 def test_other_reserved_memory_leaves_the_kernel_half(tmp_path):
     firmware = [
-        f"fw@1{digit}000000 {{ no-map; reg = <0 0x1{digit}000000 0x4000000>; }};" for digit in "048c"
+        f"fw@1{digit}000000 {{ no-map; reg = <0 0x1{digit}000000 0x4000000>; }};"
+        for digit in "048c"
     ]
     beyond = "far@200000000 { no-map; reg = <2 0 0x4000000>; };"
     layout, said = imported(tmp_path, *firmware, beyond, vpu="vpu: vpu {};")

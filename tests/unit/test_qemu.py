@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from harness.guest.qemu import Launch, Sockets, argv, boot_script
+from harness.guest.qemu import Image, Launch, Sockets, argv, boot_script
 
 LAUNCH = Launch(
     kernel=Path("zImage"), cmdline="console=ttyAMA0 panic=-1", memory=256, cpus=3, cpu="cortex-a7"
@@ -104,3 +104,20 @@ def test_the_script_has_an_option_a_line():
     lines = boot_script(LAUNCH).splitlines()
     assert "    -cpu cortex-a7 \\" in lines
     assert f"    -append {shlex.quote(LAUNCH.cmdline)} \\" in lines
+
+
+def test_a_guest_to_be_stored_writes_its_memory_into_a_file():
+    command = argv(replace(LAUNCH, image=Image(Path("a,b/memory"))), SOCKETS)
+    backend = "memory-backend-file,id=memory,mem-path=a,,b/memory,size=256M,share=on"
+    assert ("-object", backend) in pairs(command)
+    assert ("-machine", "memory-backend=memory") in pairs(command)
+    assert "-incoming" not in command
+
+
+def test_a_restored_guest_only_reads_that_and_waits_for_its_state():
+    launch = replace(LAUNCH, image=Image(Path("memory"), restored=True))
+    command = argv(launch, SOCKETS)
+    assert any(word.endswith("mem-path=memory,size=256M,share=off") for word in command)
+    assert ("-incoming", "defer") in pairs(command)
+    assert dict(pairs(command))["-chardev"].endswith(",logappend=on")
+    assert boot_script(launch) == boot_script(LAUNCH)  # by hand it is booted
