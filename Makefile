@@ -15,7 +15,7 @@ SUITES = kmod/cma_kunit tests/target
 
 .DEFAULT_GOAL := help
 .PHONY: host help test-arm test lint types unit line target contract coverage console ssh debug \
-	test-mutants nightly clean
+	test-mutants bench nightly clean
 
 help: ## show this
 	@echo 'make TARGET [KERNEL=6.12|PATH] [BOARD=virt] [LAYOUT=default] [ARGS=...]'
@@ -63,6 +63,9 @@ debug: $(READY) ## boot a guest and attach gdb to it
 
 test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='--file mm/cma.c']
 	$(BIN)/cma-harness mutants $(CELL) --layout contract --jobs $(GUESTS) $(ARGS)
+
+bench: $(READY) ## how fast it is, beside kunit.py and raw QEMU; on an idle machine
+	$(BIN)/cma-harness bench $(CELL) $(ARGS)
 
 nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|layouts|debug|repeat]
 	$(BIN)/cma-harness nightly $(addprefix --part=,$(PART)) $(ARGS)

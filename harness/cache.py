@@ -152,6 +152,12 @@ class Cache:
         with self.lock(f"{kind}-{key}"):
             shutil.rmtree(self.root / kind / key, ignore_errors=True)
 
+    def keep(self, kind: str, most: int) -> None:
+        """Remove the longest unused entries of a kind beyond so many."""
+        of_kind = [path for path in self.entries() if path.parent.name == kind]
+        for path in of_kind[: max(0, len(of_kind) - most)]:
+            self.drop(kind, path.name)
+
     def prune(self, unused_days: float) -> tuple[Path, ...]:
         """Remove the entries and working directories no run used for so many days; return them."""
         limit = time.time() - unused_days * 86400

@@ -23,6 +23,7 @@ from harness.progress import Progress
 _KIND = "guest"
 _FORMAT = 1  # of what is stored, and of how it is restored
 _DIGEST = "digest"
+_MOST = 40  # are kept, some 2 GB: each new kernel or layout makes one
 
 
 class Copies:
@@ -70,6 +71,8 @@ class Copies:
     def _obtain(self, inputs: dict[str, object], directory: Path) -> Stored:
         with self._progress.phase("guest", "booting the one to be copied") as phase:
             entry = self._cache.make(_KIND, inputs, lambda aside: self._fill(aside, directory))
+            if entry.made:
+                self._cache.keep(_KIND, _MOST)
             stored = Stored(entry.path)
             size = sum(512 * file.stat().st_blocks for file in entry.path.iterdir())
             phase.note(f"stored, {size / 1e6:.0f} MB{'' if entry.made else ' (cached)'}")

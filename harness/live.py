@@ -310,8 +310,11 @@ class LiveCell(Closing):
             self._present.clear()
 
     def close(self) -> None:
-        """Power the guest off, or end it in the middle of a module, and let go of the symbols."""
-        if self._active is not None:
+        """Power the guest off, and let go of the symbols.
+
+        A copy, or a guest in the middle of a module, is just ended.
+        """
+        if self._active is not None or self._copies is not None:
             self.discard()
         if self._guest is not None:
             executed.keep(self._guest, self.prepared.kernel, self._boot_directory)

@@ -94,6 +94,7 @@ def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, guests: int) -> 
         *(f"--kernel={tree}", f"--variant={cell.kernel.variant}"),
         *(f"--board={cell.board.name}", f"--layout={cell.layout.name}"),
         *(f"--run-dir={directory.absolute()}", "-p", "no:cacheprovider"),
+        "--boot",  # a guest of this kernel is of no use to any other run
         *(() if guests or stage.whole else ("-x",)),
         *(("-n", str(guests)) if guests > 1 else ()),
         *stage.paths,

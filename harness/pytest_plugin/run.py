@@ -71,8 +71,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [] if config.option.module else [str(path) for path in SUITES]
-    if getattr(config.option, "dist", "no") == "load":  # one guest has all cases of a module
-        config.option.dist = "loadfile"
+    if getattr(config.option, "dist", "no") == "load" and not config.option.isolate:
+        config.option.dist = "loadfile"  # one guest has all cases of a module
     _seed(config)
     config.stash[SESSION] = _prepare(config)
 

@@ -105,6 +105,16 @@ def test_two_runs_at_once_make_it_once_and_the_second_says_that_it_waits(tmp_pat
     assert [(made, text) for made, text, _ in got] == [(False, "whole"), (True, "whole")]
 
 
+def test_the_longest_unused_of_a_kind_go_first(tmp_path):
+    cache = Cache(tmp_path)
+    other = cache.make("other", {}, lambda path: None)
+    things = [cache.make("thing", {"number": number}, lambda path: None) for number in range(4)]
+    for age, entry in enumerate(things):
+        os.utime(entry.path, (1e9 - age, 1e9 - age))
+    cache.keep("thing", 2)
+    assert [entry.path.exists() for entry in (other, *things)] == [True, True, True, False, False]
+
+
 def test_prune_removes_what_was_not_used(tmp_path):
     cache = Cache(tmp_path)
     entry = cache.make("thing", {}, lambda path: None)
