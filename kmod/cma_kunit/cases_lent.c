@@ -246,6 +246,18 @@ static void lender_claim(struct lender *me, struct page *page, bool take)
 	}
 }
 
+/* Lend so much that what is taken next comes from the areas, however small they are. */
+static void lender_begin(struct lender *me)
+{
+	struct page *page;
+
+	borrow(me->fix, 1);
+	list_for_each_entry(page, &me->fix->lent, lru)
+		lender_claim(me, page, true);
+	list_splice_init(&me->fix->lent, &me->fix->filler);
+	me->taken = 0;
+}
+
 static int lender_run(void *data)
 {
 	struct lender *me = data;
@@ -287,6 +299,7 @@ void lending_races_with_allocating(struct kunit *test)
 	workers_join_all(test, all, 1);
 	if (!all->joined)
 		kunit_skip(test, "no area that a device may use");
+	lender_begin(&lender);
 	task = kthread_run(lender_run, &lender, "cma_kunit_lender");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
 	workers_start(test, all, ROUNDS, 48);
