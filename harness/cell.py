@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from harness import config, debian
 from harness.board import machines, tree
@@ -21,7 +21,9 @@ from harness.layout.check import Finding, check
 from harness.layout.ground import Ground
 from harness.progress import Progress
 
-Lane = Literal["smp"]
+Lane = Literal["smp", "exact"]
+LANES: tuple[Lane, ...] = get_args(Lane)
+"""`smp` has the board's processors, and time passes as on the host; `exact` counts instructions."""
 
 # panic=-1 and oops=panic end a broken guest at once; printk.devkmsg keeps the log whole when a
 # suite prints much.
@@ -40,7 +42,9 @@ class Cell:
     @property
     def name(self) -> str:
         """A name for people, file names and JUnit: 6.12-virt-default."""
-        parts = (self.kernel.label, self.board.name, self.layout.name)
+        parts = [self.kernel.label, self.board.name, self.layout.name]
+        if self.lane != "smp":
+            parts.append(self.lane)
         return "-".join(re.sub(r"[^A-Za-z0-9._+-]+", "_", part) for part in parts)
 
 
@@ -52,16 +56,21 @@ def load(
     *,
     patches: Sequence[str] = (),
     fragments: Sequence[str] = (),
+    lane: str = "smp",
 ) -> Cell:
     """Return the cell of those names; raise `UsageError` or `ConfigError`.
 
     `patches` and `fragments` are files that change the kernel.
     """
+    config.require_known("lane", [lane], LANES)
     machine = config.load_board(board)
+    if lane == "exact":
+        machine = machine.counting()
     return Cell(
         config.load_kernel(kernel, variant, machine.family, patches=patches, fragments=fragments),
         machine,
         config.load_layout(layout),
+        cast("Lane", lane),
     )
 
 
@@ -105,6 +114,7 @@ class Prepared:
             serial_index=board.serial,
             network=board.has("net"),
             power_off=board.has("poweroff"),
+            counting=cell.lane == "exact",
             seed=1,
         )
 

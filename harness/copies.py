@@ -83,6 +83,7 @@ class Copies:
         stored = Stored(aside)
         launch = replace(self._launch, image=Image(stored.memory))
         with boots.start(self._prepared, launch, directory) as guest:
+            guest.console.run("true", boots.BOOT_SECONDS)
             guest.store(stored)
         shutil.move(directory / boots.INITRAMFS, aside / boots.INITRAMFS)
         (aside / _DIGEST).write_text(stored.digest())

@@ -37,7 +37,7 @@ def bench(
 
     Example: cma-harness bench --repeat 20
     """
-    chosen = replace(choice, config=[*(choice.config or ()), str(_FRAGMENT)])
+    chosen = replace(choice, config=[*choice.fragments, str(_FRAGMENT)])
     cache, progress = ground()
     prepared = cell.prepare(chosen.cell(), cache, progress)
     directory = record.new_directory(RUNS)

@@ -37,11 +37,23 @@ class Choice:
     layout: Annotated[str, typer.Option(help="A name of configs/layouts/, or a .toml file.")] = (
         "default"
     )
+    lane: Annotated[str, typer.Option(help="smp, or exact: a clock that counts.")] = "smp"
     append: Annotated[str, typer.Option(help="Added to the kernel's command line.")] = ""
 
     def cell(self) -> Cell:
         """Return the one cell; raise `UsageError` or `ConfigError`."""
-        return cell.load(self.kernel, self.board, self.layout, self.variant, **self._changes())
+        names = self.kernel, self.board, self.layout, self.variant
+        return cell.load(*names, patches=self.patches, fragments=self.fragments, lane=self.lane)
+
+    @property
+    def patches(self) -> tuple[str, ...]:
+        """Files that are patches or series."""
+        return tuple(self.patch or ())
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        """Files with kernel options."""
+        return tuple(self.config or ())
 
     @property
     def several(self) -> bool:
@@ -50,8 +62,14 @@ class Choice:
 
     def wishes(self, arguments: Sequence[str]) -> tuple[Wish, ...]:
         """Return every combination, each with pytest's `arguments`."""
-        lists = (names.split(",") for names in self._names())
-        return wishes(*lists, append=self.append, arguments=tuple(arguments), **self._changes())
+        return wishes(
+            *(names.split(",") for names in self._names()),
+            append=self.append,
+            lane=self.lane,
+            patches=self.patches,
+            fragments=self.fragments,
+            arguments=tuple(arguments),
+        )
 
     def options(self) -> list[str]:
         """Return them as they are typed, for the plugin of pytest."""
@@ -61,9 +79,6 @@ class Choice:
             values = [value] if isinstance(value, str) else value or []
             words += [f"--{option.name}={each}" for each in values]
         return words
-
-    def _changes(self) -> dict[str, tuple[str, ...]]:
-        return {"patches": tuple(self.patch or ()), "fragments": tuple(self.config or ())}
 
     def _names(self) -> tuple[str, str, str, str]:
         return self.kernel, self.variant, self.board, self.layout

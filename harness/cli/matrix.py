@@ -87,7 +87,7 @@ def _asked(choice: Choice, arguments: Sequence[str]) -> PlanRecord:
 
 
 def _resumed(directory: Path, choice: Choice, arguments: Sequence[str]) -> PlanRecord:
-    given = (*(choice.patch or ()), *(choice.config or ()), *arguments)
+    given = (*choice.patches, *choice.fragments, *arguments)
     if given:
         raise UsageError(
             f"a run goes on with its own tests and kernels, not with {' '.join(given)}",

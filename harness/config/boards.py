@@ -51,6 +51,11 @@ class Board(Frozen):
         """The bytes of memory that the kernel has."""
         return self.memory if self.usable_ is None else self.usable_
 
+    def counting(self) -> Board:
+        """Return it with one processor and without a network, which would disturb a count."""
+        left = tuple(capability for capability in self.has_ if capability != "net")
+        return self.model_copy(update={"cpus": 1, "has_": left})
+
     def has(self, capability: Capability) -> bool:
         """Tell whether the board can do that."""
         return capability in self.has_

@@ -143,9 +143,9 @@ class Guest(Closing):
     def store(self, stored: Stored) -> None:
         """Store this guest, which was started with `stored.memory` for its own, and end it.
 
-        Raises `GuestError` when its board has a device that cannot be stored.
+        A copy's console expects the shell of `console.run`, if it is to be typed at: let one have
+        run before. Raises `GuestError` when the board has a device that cannot be stored.
         """
-        self.console.run("true", _LOGIN_SECONDS)  # a copy's console expects the shell of `run`
         stored.host_key.write_bytes(self._keys.host if self._keys else b"")
         save(self.machine, stored)
         self.close()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 GUEST_ADDRESS = "10.0.2.15"  # the first address of QEMU's user network
 SSH_PORT = 22
+NS_PER_INSTRUCTION = 2  # of a guest that counts: icount's 2^shift
+_COUNTING = ("-icount", "shift=1,sleep=off", "-rtc", "clock=vm,base=2026-01-01")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Launch:
     to the guest's ssh and nothing else reachable, and a virtio random number generator for
     dropbear's keys. `power_off`: whether the guest can end QEMU by itself. `seed` makes QEMU's own
     random numbers the same in each run. `image` is for a guest that is stored, or was.
+
+    `counting`: the guest's clock counts its instructions, of which one takes 2 ns, and nothing
+    else; when it sleeps, the clock jumps. It takes one processor: with two, 7.2 stands still.
     """
 
     kernel: Path
@@ -39,6 +44,7 @@ class Launch:
     serial_index: int = 0
     network: bool = False
     power_off: bool = True
+    counting: bool = False
     seed: int | None = None
     image: Image | None = None
     extra: tuple[str, ...] = ()
@@ -134,6 +140,7 @@ def _hardware(launch: Launch) -> tuple[str, ...]:
         *(("-initrd", str(launch.initrd)) if launch.initrd else ()),
         *("-append", launch.cmdline),
         *(("-seed", str(launch.seed)) if launch.seed is not None else ()),
+        *(_COUNTING if launch.counting else ()),
     )
 
 

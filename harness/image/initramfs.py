@@ -33,7 +33,7 @@ _TRIPLETS = ("arm-linux-gnueabihf", "arm-linux-gnueabi")  # armhf's, armel's
 _LIBRARIES = (*(f"{place}/{name}" for name in _TRIPLETS for place in ("lib", "usr/lib")), "lib")
 _UAPI = Path(__file__).resolve().parent.parent.parent / "kmod" / "cma_test"
 _SHARED = "lib"  # the folder of images/guest/ whose sources every program has
-_SOURCES = ("**/*.c", "**/*.h", "**/*.toml", "**/*.jinja2")
+_SOURCES = ("**/*.c", "**/*.h", "**/*.sh", "**/*.toml", "**/*.jinja2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _init(board: Board, output: Path) -> None:
 
 
 def _programs(kernel: BuiltKernel, cache: Cache) -> Entry:
-    """Return the programs of images/guest/ (see `program_sources`), static, in bin/."""
+    """Return the programs of images/guest/ (see `program_sources`) and its scripts, in bin/."""
     guest = IMAGES / "guest"
     flags = ("-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror")
     inputs = {
@@ -151,6 +151,8 @@ def _programs(kernel: BuiltKernel, cache: Cache) -> Entry:
         binaries.mkdir()
         for name, sources in program_sources(guest).items():
             run([*command, "-o", binaries / name, *sources], error=BuildFailed)
+        for script in guest.glob("*.sh"):
+            shutil.copyfile(script, binaries / script.stem)
 
     return cache.make("programs", inputs, compile_into)
 

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Literal
 
 from harness.config import MIB, Area, Layout
-from harness.layout import cmdline
+from harness.layout import cmdline, early
 from harness.layout.ground import Ground, Kind, Region, Span
 from harness.layout.placing import Origin, Placed, place
 from harness.layout.room import largest, nearest, size
@@ -238,6 +238,24 @@ def _carveouts(plan: _Plan) -> Iterator[Finding]:
                 )
 
 
+def _early(plan: _Plan) -> Iterator[Finding]:
+    """No-map regions so near the kernel that it finds no memory for its first page tables."""
+    regions = plan.regions()
+    areas = [each.span for each in plan.placed if each.span]
+    left = early.room(plan.ground, regions, areas)
+    if left >= early.NEEDED:
+        return
+    end = early.limit(plan.ground, regions)
+    about = [each.name for each in regions if each.kind is Kind.NO_MAP and each.span.end > end]
+    yield Finding(
+        "error",
+        "no-early-memory",
+        about[0] if about else "",
+        f"keeps the kernel's first page tables below {end:#x}, where {size(left)} are free",
+        "let it begin and end at multiples of 2M, or lie higher",
+    )
+
+
 def _room(plan: _Plan) -> Iterator[Finding]:
     """Areas for which there is no place, in the range, or at all."""
     for each in plan.placed:
@@ -382,6 +400,7 @@ _RULES: tuple[Callable[[_Plan], Iterator[Finding]], ...] = (
     _bases,
     _memory,
     _overlaps,
+    _early,
     _room,
     _slots,
     _defaults,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.config import MIB
@@ -13,6 +13,7 @@ _END_OF_VMALLOC = 0xFF800000  # VMALLOC_END, arch/arm/include/asm/pgtable.h, 5.1
 _GAP = 8 * MIB  # VMALLOC_OFFSET
 _VMALLOC = 240 * MIB  # vmalloc_size unless `vmalloc=` says otherwise, arch/arm/mm/mmu.c
 _PMD = 2 * MIB
+NODE_BYTES = 512  # what an area and its device, or a carveout, add to a tree, at most
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -135,6 +136,16 @@ class Ground:
     def memory(self) -> int:
         """The bytes of all banks."""
         return sum(bank.size for bank in self.ram)
+
+    def with_nodes(self, count: int) -> Ground:
+        """Return it with a device tree that has so many nodes more."""
+        grown = tuple(
+            replace(each, span=Span(each.span.start, each.span.end + NODE_BYTES * count))
+            if each.kind is Kind.DTB
+            else each
+            for each in self.taken
+        )
+        return replace(self, taken=grown)
 
     def usable(self) -> tuple[Span, ...]:
         """Return the banks without what a kernel without CONFIG_HIGHMEM ignores."""

@@ -21,6 +21,7 @@ from harness.kernel.elf import open_elf, symbols_named
 from harness.layout import cmdline
 from harness.layout.devicetree import Node, nodes
 from harness.layout.ground import (
+    NODE_BYTES,
     Ground,
     KernelFacts,
     Kind,
@@ -35,7 +36,6 @@ from harness.layout.ground import (
 
 PAGE = 4096
 BARE = Layout(name="bare", description="a board's tree without any area")
-_NODE_BYTES = 512  # what an area and its device add to a tree, at most
 _RUN_BYTES = 64 << 10  # what a run adds to the initramfs: keys
 _SYMBOLS = frozenset(
     (
@@ -64,7 +64,7 @@ def ground(
     low_end = end_of_low_memory(ram, facts, cmdline.vmalloc(f"{layout.cmdline} {append}"))
     start = start_of_memory(ram)
     initrd = image.archive.stat().st_size + _RUN_BYTES
-    room = len(blob) + _NODE_BYTES * (len(layout.area) + len(layout.carveout))
+    room = len(blob) + NODE_BYTES * (len(layout.area) + len(layout.carveout))
     taken = (
         Region(Kind.TABLES, "page tables", _moved(facts.tables, start)),
         Region(Kind.KERNEL, "kernel image", _moved(facts.image, start)),

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.config import MIB, Area, Carveout, Layout
-from harness.layout import cmdline
+from harness.layout import cmdline, early
 from harness.layout.check import check
-from harness.layout.ground import Ground, Span, merged
+from harness.layout.ground import Ground, Kind, Span, merged
 from harness.layout.realboard import RealBoard, Reservation
 from harness.layout.room import nearest_place, size
 from harness.layout.written import Imported, Note, printable_ascii
@@ -32,6 +32,7 @@ def transplant(board: RealBoard, ground: Ground, name: str) -> Imported:
 
     The result has no error in `check`, unless the ground has no room for the smallest areas.
     """
+    ground = ground.with_nodes(len(board.memreserve) + sum(map(_nodes, board.reservations)))
     scale = (1, 1)
     for _attempt in range(_ATTEMPTS):
         found = _Transplant(board, ground, scale).run(name)
@@ -273,6 +274,13 @@ class _Transplant:
         self._note("changed", each.path, f"alloc-ranges {span} became {Span(start, end)}")
         return start, end
 
+    def _lowest(self, no_map: bool) -> int:
+        """Where carveouts may begin: behind the kernel and what its first page tables take."""
+        if not no_map:
+            return 0
+        kernel = [each.span.end for each in self.ground.taken if each.kind is Kind.KERNEL]
+        return (max(kernel, default=0) + early.NEEDED) // early.PMD * early.PMD + early.PMD
+
     def _carveouts(self, each: Reservation) -> Iterator[Carveout]:
         spans = each.spans[1:] if each.is_area else each.spans
         if each.is_area and spans:
@@ -303,8 +311,8 @@ class _Transplant:
             have = f"the others have {size(self.carved)} of {size(self.ground.memory)}"
             self._note("left out", about, f"{kind} of {size(length)}: {have}")
             return
-        base = self._place(wanted, length, PAGE)
-        if base is None:
+        base = self._place(max(wanted, self._lowest(no_map)), length, PAGE)
+        if base is None or base < self._lowest(no_map):
             self._note("left out", about, f"{kind} of {size(length)}: no place is left")
             return
         self.taken.append(Span.of(base, length))
@@ -347,6 +355,11 @@ class _Transplant:
             name = f"{wanted[: _LONGEST_NAME - 4]}-{number}"
         known.add(name)
         return name
+
+
+def _nodes(each: Reservation) -> int:
+    """How many areas and carveouts it may become."""
+    return max(1, len(each.spans))
 
 
 def _users(each: Reservation) -> str:

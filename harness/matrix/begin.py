@@ -69,8 +69,8 @@ def outlook(wanted: PlanRecord, earlier: RunRecord | None, limits: Limits) -> Ou
 
 
 def _cell(wish: Wish) -> cell.Cell:
-    files = {"patches": wish.patches, "fragments": wish.fragments}
-    return cell.load(wish.kernel, wish.board, wish.layout, wish.variant, **files)
+    names = wish.kernel, wish.board, wish.layout, wish.variant
+    return cell.load(*names, patches=wish.patches, fragments=wish.fragments, lane=wish.lane)
 
 
 def begin(found: Outlook, cache: Cache, console: Console, recorder: Recorder) -> Matrix:

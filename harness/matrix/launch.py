@@ -91,7 +91,7 @@ def _choice(planned: Planned) -> tuple[str, ...]:
     wish = planned.wish
     return (
         *(f"--kernel={wish.kernel}", f"--variant={wish.variant}"),
-        *(f"--board={wish.board}", f"--layout={wish.layout}"),
+        *(f"--board={wish.board}", f"--layout={wish.layout}", f"--lane={wish.lane}"),
         *(f"--patch={file}" for file in wish.patches),
         *(f"--config={file}" for file in wish.fragments),
     )

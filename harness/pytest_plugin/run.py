@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
     group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")
     group.addoption("--layout", default="default", help="a name of configs/layouts/, or a file")
+    group.addoption("--lane", default="smp", help="smp, or exact: a clock that counts")
     group.addoption(
         "--module",
         action="append",
@@ -126,6 +127,7 @@ def _prepare(config: pytest.Config) -> Session:
         option.variant,
         patches=option.patch,
         fragments=option.config,
+        lane=option.lane,
     )
     cache = Cache(on_wait=progress.say)
     wanted = tuple(Wanted.parse(text) for text in option.module)

@@ -29,6 +29,7 @@ class Wish(_Frozen):
     board: str
     layout: str
     append: str = ""
+    lane: str = "smp"
     patches: tuple[str, ...] = ()
     fragments: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()

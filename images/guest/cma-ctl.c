@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "areas.h"
@@ -37,6 +38,7 @@ static const char usage_text[] =
 	"  map HANDLE SECONDS      hold a mapping for so long\n"
 	"  write [--] TEXT         the v4 interface: write(2) TEXT, a number of KiB\n"
 	"  read                    the v4 interface: read(2), which frees the oldest buffer\n"
+	"  cost BYTES              allocate and free, started by the clock: see below\n"
 	"  version                 what the device is\n"
 	"  script AREA             operations from standard input, one a line; see below\n"
 	"\n"
@@ -53,6 +55,10 @@ static const char usage_text[] =
 	"errno, and what debugfs then shows of AREA: `used`, and the runs [first, length] of set\n"
 	"bits. Line 0 is the state before. At the end every buffer of the device is freed, and the\n"
 	"state shown once more.\n"
+	"\n"
+	"cost sleeps until CLOCK_MONOTONIC shows whole seconds, allocates and frees, and only then says\n"
+	"how many ns each took inside the kernel: a guest whose clock counts instructions is undisturbed\n"
+	"by whoever started it.\n"
 	"\n"
 	"Example: cma-ctl alloc 0x100000 --attr write-combine,no-warn && cma-ctl list\n";
 
@@ -288,6 +294,40 @@ static int cmd_version(const struct options *opt, char **argv)
 	return EXIT_OK;
 }
 
+/* Sleep until the clock shows whole seconds, at least one of them from now. */
+static void await_whole_second(void)
+{
+	struct timespec at;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &at))
+		die(command);
+	at.tv_sec += 2;
+	at.tv_nsec = 0;
+	while ((errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL)))
+		if (errno != EINTR)
+			die(command);
+}
+
+static int cmd_cost(const struct options *opt, char **argv)
+{
+	struct cma_test_alloc made = {
+		.size = number(argv[0], UINT64_MAX),
+		.align = opt->align,
+		.attrs = opt->attrs,
+		.gfp = opt->gfp,
+	};
+	struct cma_test_free freed = { 0 };
+	int fd = device_open(opt);
+
+	await_whole_second();
+	call(fd, CMA_TEST_IOC_ALLOC, &made);
+	freed.handle = made.handle;
+	call(fd, CMA_TEST_IOC_FREE, &freed);
+	printf("{\"alloc_ns\": %llu, \"free_ns\": %llu}\n", (unsigned long long)made.took_ns,
+	       (unsigned long long)freed.took_ns);
+	return EXIT_OK;
+}
+
 /* Scripts */
 
 #define LINES 1000
@@ -418,6 +458,7 @@ static const struct {
 	{ "map", 2, cmd_map },
 	{ "write", 1, cmd_write },
 	{ "read", 0, cmd_read },
+	{ "cost", 1, cmd_cost },
 	{ "version", 0, cmd_version },
 	{ "script", 1, cmd_script },
 };

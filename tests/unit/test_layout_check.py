@@ -104,6 +104,22 @@ def rules(found):
 E = "error"
 CASES = {
     "zero size": (layout(DEFAULT, Area(name="a", size=0)), [(E, "zero-size", "a")]),
+    "beside the kernel": (
+        layout(DEFAULT, carveouts=(Carveout(name="a", at=0x4099A000, size="4K"),)),
+        [(E, "no-early-memory", "a@4099a000")],
+    ),
+    "before the kernel": (
+        layout(DEFAULT, carveouts=(Carveout(name="a", at=0x40003000, size="4K"),)),
+        [(E, "no-early-memory", "a@40003000")],
+    ),
+    "beside the kernel, by whole entries": (
+        layout(DEFAULT, carveouts=(Carveout(name="a", at=0x40A00000, size="2M"),)),
+        [],
+    ),
+    "beside the kernel, but mapped": (
+        layout(DEFAULT, carveouts=(Carveout(name="a", at=0x4099A000, size="4K", no_map=False),)),
+        [],
+    ),
     "size": (layout(DEFAULT, Area(name="a", size="6M")), [(E, "misaligned-size", "a")]),
     "base": (
         layout(DEFAULT, static("a", 0x50100000)),

@@ -14,7 +14,7 @@ from harness.config import MIB, Layout, load_layout
 from harness.errors import ConfigError, UsageError
 from harness.layout import realboard
 from harness.layout.check import check
-from harness.layout.ground import Span
+from harness.layout.ground import NODE_BYTES, Kind, Span
 from harness.layout.transplant import transplant
 from harness.layout.written import toml
 
@@ -146,6 +146,26 @@ def test_other_reserved_memory_leaves_the_kernel_half(tmp_path):
     layout, said = imported(tmp_path, *firmware, beyond, vpu="vpu: vpu {};")
     assert sum(each.size for each in layout.carveout) <= GROUND.memory // 2
     assert "memory without a driver of 64M: the others have 256M of 512M" in said
+
+
+@pytest.mark.parametrize("address", [0x10003000, 0x10990000, 0x10BFF000])
+def test_what_is_not_mapped_stays_away_from_the_kernel(tmp_path, address):
+    near = f"tz@{address:x} {{ no-map; reg = <0 {address:#x} 0x1000>; }};"
+    layout, _said = imported(tmp_path, DEFAULT % SHARED, near)
+    (tz,) = [each for each in layout.carveout if each.name == "tz"]
+    assert tz.at == 0x40C00000
+
+
+def test_a_tree_grows_with_what_is_imported(tmp_path):
+    dtb = next(region.span for region in GROUND.taken if region.kind is Kind.DTB)
+    beside = dtb.end // 4096 * 4096 + 4096 - GROUND.ram[0].start + 0x10000000
+    logs = [
+        f"log@{beside + number * 4096:x} {{ reg = <0 {beside + number * 4096:#x} 0x1000>; }};"
+        for number in range(20)
+    ]
+    layout, _said = imported(tmp_path, DEFAULT % SHARED, *logs)
+    at = min(each.at for each in layout.carveout if each.name.startswith("log"))
+    assert at >= dtb.end + 20 * NODE_BYTES
 
 
 def test_areas_too_large_for_the_board_become_smaller(tmp_path):

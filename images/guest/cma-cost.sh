@@ -1,0 +1,85 @@
+#!/bin/sh
+# cma-cost [AREA]: what allocations of each size cost while 7/8 of AREA are pages of each kind.
+#
+# For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
+# kernel's command line), so that nothing from outside comes in. Prints KTAP: a case KIND-SIZE with
+# the lines "# alloc: N ns" and "# free: N ns". Kinds are those of cma-occupy, "nothing", and
+# "fragmented": every other 64 KiB of the area is another buffer.
+#
+# Example: cma-cost linux,cma
+
+area=${1:-linux,cma}
+kinds="nothing clean dirty anon mlock fragmented"
+sizes="4K 16K 64K 256K 1M 4M 16M"
+disk=/tmp/cost
+held=$(($(cat "/sys/kernel/debug/cma/$area/count") * 4096 / 8 * 7))
+
+fail() {
+	echo "Bail out! cma-cost: $1"
+	exit 1
+}
+
+# A file system in memory, so that its disk takes instructions and no time of the host.
+set -- /sys/block/zram*
+if [ -e "$1" ]; then zram=${1##*/}; else zram=zram$(cat /sys/class/zram-control/hot_add) || fail zram; fi
+echo 64M >"/sys/block/$zram/disksize" && mke2fs -q -b 4096 -F "/dev/$zram" >/dev/null 2>&1 &&
+	mkdir -p $disk && mount -t ext4 "/dev/$zram" $disk || fail "no ext4 on zram"
+insmod /lib/cma/cma_test.ko || fail "insmod"
+
+fragment() {
+	n=0
+	while [ $n -lt 128 ]; do
+		cma-ctl alloc 64K >/dev/null || fail "fragmenting"
+		n=$((n + 1))
+	done
+	for handle in $(cma-ctl list | sed 's/.*"handle": \([0-9]*\).*/\1/'); do
+		[ $((handle % 2)) = 0 ] || cma-ctl free "$handle" >/dev/null
+	done
+}
+
+begin() {
+	case $1 in
+	nothing) ;;
+	fragmented) fragment ;;
+	clean | dirty) cma-occupy hold "$1" "$area" $held --file $disk/file >/dev/null ;;
+	*) cma-occupy hold "$1" "$area" $held >/dev/null ;;
+	esac || fail "$1"
+}
+
+end() {
+	case $1 in
+	nothing) ;;
+	fragmented)
+		for handle in $(cma-ctl list | sed 's/.*"handle": \([0-9]*\).*/\1/'); do
+			cma-ctl free "$handle" >/dev/null
+		done
+		;;
+	*) cma-occupy end >/dev/null ;;
+	esac
+}
+
+cma-ctl cost 4K >/dev/null || fail "the first buffer" # what is set up once
+
+echo "KTAP version 1"
+echo "1..$(echo "$kinds" | wc -w)"
+number=0
+for kind in $kinds; do
+	number=$((number + 1))
+	echo "    KTAP version 1"
+	echo "    # Subtest: $kind"
+	echo "    1..$(echo "$sizes" | wc -w)"
+	case=0
+	for size in $sizes; do
+		case=$((case + 1))
+		begin "$kind"
+		if said=$(cma-ctl cost $size 2>&1); then
+			echo "$said" | sed 's/.*"alloc_ns": \([0-9]*\), "free_ns": \([0-9]*\).*/    # alloc: \1 ns\n    # free: \2 ns/'
+			echo "    ok $case $size"
+		else
+			echo "    not ok $case $size # $said"
+		fi
+		end "$kind"
+	done
+	echo "ok $number $kind"
+done
+echo "cma-cost: done"

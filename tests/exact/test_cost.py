@@ -1,0 +1,75 @@
+"""What an allocation costs, in instructions, by its size and by what fills the area.
+
+`cma-harness test --lane exact tests/exact`. Path length, of one processor: caches and memory cost
+nothing here. The board's counter runs at 62.5 MHz, so that counts come in steps of eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import boots
+from harness.cell import Prepared
+from harness.guest.guest import Guest
+from harness.guest.qemu import Image
+from harness.guest.stored import Stored
+
+from .conftest import DONE, RUN, SECONDS, Cost, Costs, costs
+
+KINDS = ("nothing", "clean", "dirty", "anon", "mlock", "fragmented")
+SIZES = ("4K", "16K", "64K", "256K", "1M", "4M", "16M")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_cost(
+    kind: str, size: str, counted: Costs, metric: Callable[[str, float, str], None]
+) -> None:
+    cost = counted[kind, size]
+    metric("alloc", cost.alloc, "instructions")
+    metric("free", cost.free, "instructions")
+    assert cost.alloc > 0
+    assert cost.free > 0
+
+
+def test_the_same_guest_counts_the_same(counted: Costs, count: Callable[[], Costs]) -> None:
+    assert differences(counted, count()) == {}
+
+
+def test_a_copy_that_goes_on_in_the_middle_counts_the_same(
+    counted: Costs, cell: Prepared, tmp_path: Path
+) -> None:
+    """The guest is stored while it counts, wherever it is then, and a copy does the rest."""
+    stored = Stored(tmp_path / "stored")
+    stored.directory.mkdir()
+    launch = cell.launch(f"earlycon {RUN}")  # as `boots` has it
+    first = replace(launch, image=Image(stored.memory))
+    with boots.start(cell, first, tmp_path / "boot", login=False) as guest:
+        guest.console.wait_for(b"Subtest: clean", SECONDS, "counting")
+        guest.store(stored)
+    rest = replace(launch, initrd=tmp_path / "boot" / boots.INITRAMFS)
+    with Guest.restore(rest, stored, tmp_path / "rest") as copy:
+        copy.console.wait_for(DONE, SECONDS, "counting")
+        text = copy.console.text()
+    assert differences(counted, costs(text)) == {}
+
+
+def differences(one: Costs, other: Costs) -> dict[tuple[str, str], tuple[Cost, Cost]]:
+    """Return where they differ."""
+    return {key: (cost, other[key]) for key, cost in one.items() if other[key] != cost}
+
+
+@pytest.mark.parametrize("size", ["1M", "4M", "16M"])
+@pytest.mark.parametrize("kind", ["clean", "dirty", "anon", "mlock"])
+def test_pages_in_the_way_cost_something(kind: str, size: str, counted: Costs) -> None:
+    assert counted[kind, size].alloc > counted["nothing", size].alloc
+
+
+@pytest.mark.parametrize("size", ["1M", "4M", "16M"])
+def test_clean_pages_are_dropped_and_others_moved(size: str, counted: Costs) -> None:
+    """02c6de8d757c ("mm: cma: discard clean pages during contiguous allocation"), 3.7."""
+    assert counted["clean", size].alloc < counted["mlock", size].alloc
