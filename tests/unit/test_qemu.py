@@ -121,3 +121,11 @@ def test_a_restored_guest_only_reads_that_and_waits_for_its_state():
     assert ("-incoming", "defer") in pairs(command)
     assert dict(pairs(command))["-chardev"].endswith(",logappend=on")
     assert boot_script(launch) == boot_script(LAUNCH)  # by hand it is booted
+
+
+def test_a_guest_that_counts_has_a_clock_of_instructions_alone():
+    command = argv(replace(LAUNCH, cpus=1, counting=True), SOCKETS)
+    assert ("-icount", "shift=1,sleep=off") in pairs(command)
+    assert ("-rtc", "clock=vm,base=2026-01-01") in pairs(command)
+    assert "-icount" not in argv(LAUNCH, SOCKETS)
+    assert "-icount" in boot_script(replace(LAUNCH, cpus=1, counting=True))
