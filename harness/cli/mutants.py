@@ -12,7 +12,7 @@ from harness.cli.app import app
 from harness.cli.choice import Choice, for_cell
 from harness.cli.options import RUNS, ground
 from harness.config import load_mutants
-from harness.mutants import campaign
+from harness.mutants import campaign, suites
 from harness.report import mutants as mutants_report
 from harness.results import mutants as mutants_record
 
@@ -23,6 +23,7 @@ def mutants(
     choice: Choice,
     only: Annotated[list[str] | None, typer.Option(help="Only the mutant ID.")] = None,
     file: Annotated[list[str] | None, typer.Option(help="Only those of a kernel's FILE.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Only kunit, or target.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Test each so many times.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="So many at a time.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
@@ -37,7 +38,7 @@ def mutants(
         for mutant in chosen:
             print(f"{mutant.id:<44}{mutant.file:<32}{mutant.promise}")
         return
-    plan = campaign.Plan(choice.cell(), chosen, repetitions=repeat)
+    plan = campaign.Plan(choice.cell(), chosen, suites.stages(stage or ()), repeat)
     stored = campaign.begin(plan, *ground(), RUNS, resume, jobs=jobs).run()
     mutants_report.show(stored, Console(highlight=False))
     print(f"record: {RUNS / stored.id}")

@@ -27,6 +27,7 @@ class Part(Frozen):
     boards: tuple[str, ...] = Field(min_length=1)
     layouts: tuple[str, ...] = Field(min_length=1)
     variant: str = PLAIN
+    lane: str = "smp"
     paths: tuple[str, ...] = Field(min_length=1)
     options: tuple[str, ...] = ()  # of pytest
     times: int = Field(default=1, ge=1)

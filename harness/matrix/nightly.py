@@ -39,7 +39,7 @@ def _distinct(parts: Sequence[Part]) -> tuple[Wish, ...]:
 
 
 def _what(wish: Wish) -> tuple[object, ...]:
-    return wish.kernel, wish.variant, wish.board, wish.layout, wish.arguments
+    return wish.kernel, wish.variant, wish.board, wish.layout, wish.lane, wish.arguments
 
 
 def _wishes(part: Part) -> tuple[Wish, ...]:
@@ -48,6 +48,7 @@ def _wishes(part: Part) -> tuple[Wish, ...]:
         (part.variant,),
         part.boards,
         part.layouts,
+        lane=part.lane,
         arguments=(*part.options, *part.paths),
         part=part.name,
         worth=part.worth,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cell import Cell
-from harness.config import CONFIGS
+from harness.config import CONFIGS, require_known
 from harness.errors import CommandFailed, DiskFull
 from harness.process import run
 from harness.results import record
@@ -33,6 +33,12 @@ CONTRACT = (
     Stage("kunit", ("kmod/cma_kunit",), whole=True),
     Stage("target", ("tests/target",)),
 )
+
+
+def stages(names: Sequence[str]) -> tuple[Stage, ...]:
+    """Return the stages of those names, or all; raise `UsageError` for one that there is not."""
+    require_known("stage", names, [stage.name for stage in CONTRACT])
+    return tuple(stage for stage in CONTRACT if not names or stage.name in names)
 
 
 @dataclass(frozen=True, slots=True)

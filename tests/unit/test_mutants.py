@@ -302,3 +302,10 @@ class TestCatalogue:
         for each in load_mutants():
             if each.equivalent:
                 assert ".c" in each.equivalent, each.id
+
+
+def test_a_campaign_may_have_some_of_the_stages():
+    assert suites.stages(()) == suites.CONTRACT
+    assert [stage.name for stage in suites.stages(("kunit",))] == ["kunit"]
+    with pytest.raises(UsageError, match="stage"):
+        suites.stages(("unit",))
