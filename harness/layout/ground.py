@@ -138,9 +138,10 @@ class Ground:
         return sum(bank.size for bank in self.ram)
 
     def with_nodes(self, count: int) -> Ground:
-        """Return it with a device tree that has so many nodes more."""
+        """Return it with a device tree that has so many nodes more; QEMU gives it twice that."""
+        room = 2 * NODE_BYTES * count
         grown = tuple(
-            replace(each, span=Span(each.span.start, each.span.end + NODE_BYTES * count))
+            replace(each, span=Span(each.span.start, each.span.end + room))
             if each.kind is Kind.DTB
             else each
             for each in self.taken

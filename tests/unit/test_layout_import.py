@@ -165,7 +165,7 @@ def test_a_tree_grows_with_what_is_imported(tmp_path):
     ]
     layout, _said = imported(tmp_path, DEFAULT % SHARED, *logs)
     at = min(each.at for each in layout.carveout if each.name.startswith("log"))
-    assert at >= dtb.end + 20 * NODE_BYTES
+    assert at >= dtb.end + 20 * 2 * NODE_BYTES
 
 
 def test_areas_too_large_for_the_board_become_smaller(tmp_path):
