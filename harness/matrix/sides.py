@@ -1,0 +1,48 @@
+"""Runs of the same tests on two kernels, in turns, each with a record of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import CommandFailed, DiskFull
+from harness.process import run
+from harness.progress import Progress
+from harness.results import record
+from harness.results.record import RUN_FILE, RunRecord
+
+OUTPUT = "output.txt"
+
+
+def take_turns(
+    sides: Mapping[str, Sequence[str]],
+    arguments: Sequence[str],
+    directory: Path,
+    repeat: int,
+    progress: Progress,
+) -> dict[str, tuple[RunRecord, ...]]:
+    """Run `cma-harness test` so often for each side; `sides` are the options of each.
+
+    The records are in `directory`/SIDE-NUMBER. Raises what the command failed with when it did not
+    come as far as a record.
+    """
+    found: dict[str, list[RunRecord]] = {side: [] for side in sides}
+    for number in range(1, repeat + 1):
+        for side, options in sides.items():
+            place = (directory / f"{side}-{number}").absolute()
+            with progress.phase(side, f"run {number} of {repeat}") as phase:
+                found[side].append(_run([*options, *arguments], place))
+                phase.note(f"run {number} of {repeat}")
+    return {side: tuple(runs) for side, runs in found.items()}
+
+
+def _run(words: Sequence[str], place: Path) -> RunRecord:
+    place.mkdir(parents=True)
+    command = [sys.executable, "-m", "harness.cli", "test", *words, f"--run-dir={place}"]
+    try:
+        run([*command, "-p", "no:cacheprovider"], log=place / OUTPUT)
+    except (CommandFailed, DiskFull):  # a red case is a result
+        if not (place / RUN_FILE).exists():
+            raise
+    return record.read(place)
