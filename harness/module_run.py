@@ -23,6 +23,7 @@ from harness.guest import marks
 from harness.guest.guest import Guest
 from harness.guest.kmemleak import Blind
 from harness.guest.running import Running
+from harness.guest.stream import LONGEST_MATCH
 from harness.kernel.kunit_elf import Suite
 from harness.ktap.tree import worse
 from harness.results import from_ktap
@@ -32,6 +33,8 @@ from harness.verdict import Verdict
 # Modules heed it, and it can be written to, where it has mode 0600; 6.12 has, 6.1 has not.
 KUNIT_FILTER = "/sys/module/kunit/parameters/filter_glob"
 _UNLOAD_SECONDS = 30.0
+_PRINT_SECONDS = 60.0  # a slow console prints 10 KiB a second
+_OURS = b"cma-harness: printed up to here "
 _SLICE = 1.0  # seconds between two looks at a case's deadline
 Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
 
@@ -166,11 +169,33 @@ class ModuleRun:
             finished = self._parser.feed(text)
             self._keep(finished)
             if self._running.status is not None:
+                self._keep(self._catch_up())
                 self._finish(f"insmod ended with status {self._running.status}")
             elif finished or self._flushed(deadline):
                 deadline = time.monotonic() + timeout
             elif time.monotonic() >= deadline:
                 self._time_out(timeout)
+
+    def _catch_up(self) -> tuple[ktap.Case, ...]:
+        """Return the cases whose results the kernel has still to print when insmod has ended.
+
+        A console may have a thread that prints (nbcon, since 6.13; amba-pl011 of 7.3 has). Messages
+        keep their order: one of our own comes behind all that were said before.
+        """
+        mark = marks.fresh()
+        seen = b""
+        late: tuple[ktap.Case, ...] = ()
+        deadline = time.monotonic() + _PRINT_SECONDS
+        with suppress(GuestDied):  # what it had said is there, and the next wait tells the rest
+            self.guest.console.send(b"echo '%s%s' >/dev/kmsg\n" % (_OURS, mark))
+            while mark not in seen:
+                if time.monotonic() >= deadline:
+                    self._problems.append(f"printk did not get on within {_PRINT_SECONDS:g} s")
+                    break
+                text = self.guest.console.read(_SLICE)
+                late += self._parser.feed(text)
+                seen = (seen + text)[-LONGEST_MATCH:]
+        return late
 
     def _flushed(self, deadline: float) -> bool:
         """Whether, at the deadline, printk still held back a result.
@@ -291,7 +316,8 @@ class ModuleRun:
 
     def _said(self, start: int) -> str:
         """Return the kernel's messages from an offset of console.log on."""
-        text = marks.messages(self.guest.console.text(start))
+        found = marks.messages(self.guest.console.text(start)).splitlines(keepends=True)
+        text = b"".join(line for line in found if _OURS not in line)
         return text.decode("utf-8", "replace").replace("\r", "").strip()
 
     def _look_for_leaks(self, *, aged: bool) -> str:
