@@ -76,12 +76,14 @@ def test_a_program_does_not_outlive_the_harness(tmp_path, number):
     pid_file = tmp_path / "pid"
     command = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 1000"
     script = f"from harness.process import run; run(['sh', '-c', {command!r}])"
-    harness = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    # Whoever starts the tests in the background may have SIGINT ignored, and that is inherited.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", script]
+    harness = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not pid_file.exists() and time.monotonic() < deadline:
         os.sched_yield()
     harness.send_signal(number)
-    harness.wait()
+    harness.wait(20)
     assert wait_until_gone(int(pid_file.read_text()))
 
 
