@@ -13,11 +13,11 @@ from pathlib import Path
 from harness import boots
 from harness.cache import Cache, digest_file
 from harness.cell import Prepared
-from harness.errors import GuestError
+from harness.errors import HarnessError
 from harness.guest.guest import Guest
-from harness.guest.qemu import Image, Launch
+from harness.guest.qemu import Image, Launch, Sockets, argv
 from harness.guest.stored import Stored
-from harness.process import run
+from harness.process import find, run
 from harness.progress import Progress
 
 _KIND = "guest"
@@ -35,13 +35,13 @@ class Copies:
         self._cache = cache
         self._progress = progress
         self._sound: Stored | None = None
-        self._failed: GuestError | None = None
+        self._failed: HarnessError | None = None
 
     def prepare(self, directory: Path) -> None:
         """Have a guest stored; that it does not boot is told by `start`."""
         try:
             self._stored(directory)
-        except GuestError as error:
+        except HarnessError as error:
             self._failed = error
 
     def start(self, directory: Path) -> Guest:
@@ -101,11 +101,12 @@ def _inputs(prepared: Prepared, launch: Launch) -> dict[str, object]:
     assert launch.dtb is not None
     files = (launch.kernel, prepared.image.archive, launch.dtb)
     modules = {module.place: digest_file(module.stripped) for module in prepared.external}
-    hardware = replace(launch, kernel=Path(), initrd=None, dtb=None)
+    hardware = replace(launch, kernel=Path("k"), initrd=None, dtb=None)
+    program = find(launch.program).stat()
     return {
         "format": _FORMAT,
         "files": [digest_file(file) for file in files],
         "modules": modules,
-        "hardware": repr(hardware),
-        "qemu": run([launch.program, "--version"]).output,
+        "command": argv(hardware, Sockets(Path("c"), Path("q"), Path("l"))),
+        "qemu": (run([launch.program, "--version"]).output, program.st_size, program.st_mtime_ns),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from rich.console import Console
 from harness.cli.app import app
 from harness.cli.choice import Choice, for_cell
 from harness.cli.options import RUNS, ground
+from harness.config import CONFIGS
 from harness.errors import UsageError
 from harness.matrix.sides import take_turns
 from harness.report import ab as report
@@ -39,7 +42,7 @@ def ab(
     """Run the same cases on two kernels, and say what differs of their verdicts and figures.
 
     In the lane exact (the default) figures are instructions, and a kernel differs from itself in
-    nothing. In the lane smp they are samples: repeat them.
+    nothing. In the lane smp they are samples, of which fewer than five say nothing: --repeat.
 
     The exit code is 1 when a case is red on the other kernel alone, or as --fail-on says.
 
@@ -49,12 +52,14 @@ def ab(
     given = (other, patch, config)
     if sum(each is not None and each != [] for each in given) != 1:
         raise UsageError("one thing is to differ", next_step="give --with, --patch or --config")
+    if replace(choice, kernel=f"{base}{other or ''}").several:
+        raise UsageError("ab is for one cell on two kernels", next_step="give no lists")
     first = replace(choice, kernel=base)
     second = replace(first, kernel=other or base, patch=patch, config=config)
     directory = record.new_directory(RUNS)
     runs = take_turns(
         {"base": first.options(), "other": second.options()},
-        context.args or _SUITES.get(choice.lane, []),
+        [*context.args, *_suites(context.args, choice.lane)],
         directory,
         repeat,
         ground()[1],
@@ -63,6 +68,13 @@ def ab(
     report.show(found, Console(highlight=False))
     print(f"records: {directory}")
     raise typer.Exit(EXIT_FAILED if _failed(found, limit) else EXIT_PASSED)
+
+
+def _suites(words: Sequence[str], lane: str) -> list[str]:
+    """Return what is run when no path is given."""
+    if any(Path(word.partition("::")[0]).exists() for word in words):
+        return []
+    return [str(CONFIGS.parent / path) for path in _SUITES[lane]]
 
 
 def _failed(found: Difference, limit: float | None) -> bool:

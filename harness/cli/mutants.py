@@ -18,7 +18,7 @@ from harness.results import mutants as mutants_record
 
 
 @app.command()
-@for_cell(layout="contract", patch=None, config=None, append=None)
+@for_cell(layout="contract", patch=None, config=None, lane=None, append=None)
 def mutants(
     choice: Choice,
     only: Annotated[list[str] | None, typer.Option(help="Only the mutant ID.")] = None,

@@ -144,10 +144,12 @@ class Guest(Closing):
         """Store this guest, which was started with `stored.memory` for its own, and end it.
 
         A copy's console expects the shell of `console.run`, if it is to be typed at: let one have
-        run before. Raises `GuestError` when the board has a device that cannot be stored.
+        run before. Raises KernelFaulted for a fault that came meanwhile, and `HarnessError` when
+        the board has a device that cannot be stored.
         """
         stored.host_key.write_bytes(self._keys.host if self._keys else b"")
         save(self.machine, stored)
+        self.console.check()  # a fault that came until now nobody would be told of in a copy
         self.close()
         shutil.copyfile(self.machine.directory / CONSOLE_LOG, stored.console)
 

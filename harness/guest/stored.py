@@ -60,7 +60,7 @@ class Stored:
 def save(machine: Machine, stored: Stored) -> None:
     """Stop a guest whose memory is `stored.memory`, and write its state; its QEMU only ends then.
 
-    Raises `GuestError` when the board has a device that cannot be stored.
+    Raises `HostError` when the board has a device that cannot be stored.
     """
     machine.qmp.execute("stop")
     machine.qmp.execute("migrate-set-capabilities", capabilities=_CAPABILITIES)

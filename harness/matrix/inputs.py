@@ -15,7 +15,7 @@ from harness.progress import Progress
 
 _REPOSITORY = CONFIGS.parent
 _OWN = ("harness", "kmod", "images")
-_SOURCES = tuple(f"**/*{end}" for end in (".py", ".c", ".h", ".toml", ".jinja2", "Kbuild"))
+_SOURCES = tuple(f"**/*{end}" for end in (".py", ".c", ".h", ".sh", ".toml", ".jinja2", "Kbuild"))
 
 
 def digests(plan: Sequence[Planned], cache: Cache) -> dict[str, str]:

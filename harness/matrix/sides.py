@@ -6,13 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import CommandFailed, DiskFull
+from harness.errors import CommandFailed, DiskFull, HostError
 from harness.process import run
 from harness.progress import Progress
 from harness.results import record
 from harness.results.record import RUN_FILE, RunRecord
+from harness.verdict import Verdict
 
 OUTPUT = "output.txt"
+_RAN = frozenset(Verdict) - {Verdict.LOST, Verdict.ERROR, Verdict.SKIP}
 
 
 def take_turns(
@@ -45,4 +47,7 @@ def _run(words: Sequence[str], place: Path) -> RunRecord:
     except (CommandFailed, DiskFull):  # a red case is a result
         if not (place / RUN_FILE).exists():
             raise
-    return record.read(place)
+    found = record.read(place)
+    if not any(case.verdict in _RAN for case in found.cases()):
+        raise HostError("no case ran", where=str(place), next_step=f"see {place / OUTPUT}")
+    return found

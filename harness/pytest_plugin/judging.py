@@ -35,7 +35,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _isolated(item: pytest.Item) -> bool:
     live = item.config.stash[SESSION].live
     asked = item.config.option.isolate or item.get_closest_marker("isolated") is not None
-    return asked and live.restored and "guest" in getattr(item, "fixturenames", ())
+    # The user's modules that stay for his tests have one guest to stay in.
+    possible = live.restored and not live.staying
+    return asked and possible and "guest" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,7 +78,8 @@ def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
         return broken
     if "guest" not in getattr(item, "fixturenames", ()):
         return ()
-    return live.audit(pages=nextitem is None or nextitem.path != item.path)
+    last = nextitem is None or nextitem.path != item.path or _isolated(nextitem)
+    return live.audit(pages=last or _isolated(item))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from harness.boots import Boots
 from harness.cache import Cache
 from harness.config import PLAIN
 from harness.copies import Copies
+from harness.coverage import counters as coverage
 from harness.kernel.external import Request, Wanted
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
@@ -143,7 +144,8 @@ def _prepare(config: pytest.Config) -> Session:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
     copies = None
-    if chosen.board.has("restore") and not option.boot:
+    counts = prepared.kernel.option(coverage.OPTION) == "y"  # of which each guest has its own
+    if chosen.board.has("restore") and not option.boot and not counts:
         copies = Copies(prepared, option.append, cache, progress)
     live = LiveCell(prepared, directory, append=option.append, force=option.force, copies=copies)
     further = Boots(prepared, directory / "boots", cache, append=option.append)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 
 from harness.results.record import CaseRecord, CellRecord, RunRecord
 from harness.verdict import Verdict
 
 _RESAMPLES = 2000
+_FEWEST = 5  # values on each side; of fewer, a bootstrap finds a difference where there is none
 _OUTSIDE = 0.025  # of the resamples on either side: an interval of 95 %
 _COSTS = frozenset({"instructions", "ns", "us", "ms", "s"})
 """Units of which more is worse."""
@@ -43,6 +45,8 @@ class Figure:
         """Between which values the difference lies: a bootstrap of the medians, or the number."""
         if self.exact:
             return self.delta, self.delta
+        if min(len(self.base), len(self.other)) < _FEWEST:
+            return -inf, inf
         draw = random.Random(0)
         found = sorted(
             median(draw.choices(self.other, k=len(self.other)))

@@ -4,7 +4,8 @@
 # For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
 # kernel's command line), so that nothing from outside comes in. Prints KTAP: a case KIND-SIZE with
 # the lines "# alloc: N ns" and "# free: N ns". Kinds are those of cma-occupy, "nothing", and
-# "fragmented": every other 64 KiB of the area is another buffer.
+# "fragmented": every other 64 KiB of the first 8 MiB is another buffer. AREA is the default one's
+# name: buffers come from /dev/cma_test.
 #
 # Example: cma-cost linux,cma
 

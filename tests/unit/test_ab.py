@@ -61,6 +61,12 @@ def test_beyond_noise_it_is_one(middle, worse):
     assert not changed.worse_by(50)
 
 
+def test_a_few_samples_say_nothing():
+    assert not figure([100.0], [150.0]).differs
+    assert not figure(noisy(1, 100, 4), noisy(2, 200, 4)).worse_by(1)
+    assert figure(noisy(1, 100, 5), noisy(2, 200, 5)).differs
+
+
 def test_what_is_no_cost_cannot_become_worse():
     assert not figure([1], [100], unit="pages", exact=True).worse_by(1)
 
