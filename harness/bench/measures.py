@@ -18,6 +18,7 @@ from harness.cache import Cache
 from harness.cell import Prepared
 from harness.copies import Copies
 from harness.errors import HostError
+from harness.guest.console import Console
 from harness.guest.guest import Guest
 from harness.guest.machine import Machine
 from harness.guest.qemu import Launch
@@ -152,10 +153,12 @@ def _heard(guest: Guest) -> None:
 
 def _raw(launch: Launch, directory: Path) -> None:
     machine = Machine.start(launch, directory)
+    console = Console(machine.console, why=machine.why)  # reads it: QEMU waits for who does not
     try:
         machine.cont()
         ending = machine.ended(_SECONDS)
     finally:
+        console.close()
         machine.stop()
     if ending is None:
         raise HostError("the guest did not power off", where=str(directory))
