@@ -13,7 +13,7 @@ from harness.errors import HostError
 from harness.kernel.build import BuiltKernel
 from harness.process import run
 
-SUITE = "list-kunit-test"
+_SUITE = "list-kunit-test"
 """The suite that it runs; lib/list-test.c, built in by configs/kconfig/bench.config."""
 _TAIL = 900  # characters
 _CONTROLS = re.compile(r"\x1b\[[0-9;]*m")
@@ -33,8 +33,8 @@ class Took:
         return self.seconds / self.cases
 
 
-def isolated(kernel: BuiltKernel, glob: str = SUITE) -> Took:
-    """Boot once for each case of a suite: `kunit.py exec --run_isolated=test`.
+def isolated(kernel: BuiltKernel) -> Took:
+    """Boot once for each case of its suite: `kunit.py exec --run_isolated=test`.
 
     It boots once more to learn which cases there are. Raises `HostError` when they do not pass.
     """
@@ -47,7 +47,7 @@ def isolated(kernel: BuiltKernel, glob: str = SUITE) -> Took:
             [
                 *(sys.executable, kernel.source / "tools" / "testing" / "kunit" / "kunit.py"),
                 *("exec", "--arch=arm", f"--cross_compile={kernel.toolchain.prefix}"),
-                *(f"--build_dir={directory}", "--run_isolated=test", glob),
+                *(f"--build_dir={directory}", "--run_isolated=test", _SUITE),
             ],
             cwd=kernel.source,
             env={"PYTHONDONTWRITEBYTECODE": "1"},

@@ -84,13 +84,6 @@ class Freed(Answer):
     took_ns: int
 
 
-class Cost(Answer):
-    """What an allocation took inside the kernel, and giving it back: ns of the guest's clock."""
-
-    alloc_ns: int
-    free_ns: int
-
-
 class Filled(Answer):
     """How many of a buffer's bytes were set."""
 
@@ -141,10 +134,6 @@ class Helper:
     def free(self, handle: int) -> int:
         """Free a buffer and return the nanoseconds it took; ENOENT, or EBUSY while mapped."""
         return self._one(["free", str(handle)], Freed).took_ns
-
-    def cost(self, size: int) -> Cost:
-        """Allocate and free `size` bytes when the guest's clock shows whole seconds."""
-        return self._one(["cost", str(size)], Cost)
 
     def list(self) -> tuple[LiveBuffer, ...]:
         """Return the live buffers, oldest first."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.config import MIB
-from harness.layout.ground import Ground, Kind, Region, Span, merged
+from harness.layout.ground import PMD, Ground, Kind, Region, Span, merged
 
-PMD = 2 * MIB
 NEEDED = MIB  # 4 KiB for each stretch that no section maps, and the vectors
 
 

@@ -12,7 +12,7 @@ KIB = 1 << 10
 _END_OF_VMALLOC = 0xFF800000  # VMALLOC_END, arch/arm/include/asm/pgtable.h, 5.10 to 6.12
 _GAP = 8 * MIB  # VMALLOC_OFFSET
 _VMALLOC = 240 * MIB  # vmalloc_size unless `vmalloc=` says otherwise, arch/arm/mm/mmu.c
-_PMD = 2 * MIB
+PMD = 2 * MIB  # what an entry of the page directory maps
 NODE_BYTES = 512  # what an area and its device, or a carveout, add to a tree, at most
 
 
@@ -188,7 +188,7 @@ def start_of_memory(ram: tuple[Span, ...]) -> int:
 
     fdt_check_mem_start() in arch/arm/boot/compressed/fdt_check_mem_start.c.
     """
-    return -(-ram[0].start // _PMD) * _PMD
+    return -(-ram[0].start // PMD) * PMD
 
 
 def end_of_low_memory(ram: tuple[Span, ...], kernel: KernelFacts, vmalloc: int | None) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 from harness.config import MIB, Area, Carveout, Layout
 from harness.layout import cmdline, early
 from harness.layout.check import check
-from harness.layout.ground import Ground, Kind, Span, merged
+from harness.layout.ground import PMD, Ground, Kind, Span, merged
 from harness.layout.realboard import RealBoard, Reservation
 from harness.layout.room import nearest_place, size
 from harness.layout.written import Imported, Note, printable_ascii
@@ -279,7 +279,7 @@ class _Transplant:
         if not no_map:
             return 0
         kernel = [each.span.end for each in self.ground.taken if each.kind is Kind.KERNEL]
-        return (max(kernel, default=0) + early.NEEDED) // early.PMD * early.PMD + early.PMD
+        return (max(kernel, default=0) + early.NEEDED) // PMD * PMD + PMD
 
     def _carveouts(self, each: Reservation) -> Iterator[Carveout]:
         spans = each.spans[1:] if each.is_area else each.spans

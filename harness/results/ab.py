@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from statistics import median
 
@@ -24,7 +25,7 @@ _SAME = ("board", "layout", "lane", "device_tree", "qemu_version", "arguments")
 """Of two cells to be compared; the kernel is what differs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Figure:
     """A metric of a case on both sides, as often as it was measured."""
 
@@ -40,7 +41,7 @@ class Figure:
         """How much more the other side's median is."""
         return median(self.other) - median(self.base)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float]:
         """Between which values the difference lies: a bootstrap of the medians, or the number."""
         if self.exact:
@@ -70,7 +71,7 @@ class Figure:
     def percent(self, value: float) -> float:
         """Return a difference in percent of the base."""
         middle = median(self.base)
-        return 100 * value / middle if middle else float("inf") if value else 0.0
+        return 100 * value / middle if middle else inf if value else 0.0
 
     def worse_by(self, percent: float) -> bool:
         """Whether it certainly costs more by so many percent."""
@@ -91,7 +92,7 @@ class VerdictChange:
         return all(v.good for v in self.base) and not all(v.good for v in self.other)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Difference:
     """What two sides have not in common; `figures` are all that both have."""
 
@@ -99,7 +100,7 @@ class Difference:
     figures: tuple[Figure, ...]
     warnings: tuple[str, ...]
 
-    @property
+    @cached_property
     def changed(self) -> tuple[Figure, ...]:
         """The figures that differ."""
         return tuple(figure for figure in self.figures if figure.differs)
