@@ -17,6 +17,7 @@ from harness.cache import Cache, digest_file
 from harness.config import Kernel, Userland
 from harness.errors import BuildFailed, MissingTool, UsageError
 from harness.kernel import kconfig
+from harness.kernel.seeding import seed, touch_changed
 from harness.kernel.tree import Source
 from harness.process import find, run
 from harness.progress import Phase, Progress
@@ -156,12 +157,15 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
             with workdir(cache, source, kernel.family) as work:
+                seeded = _seeded(work, source, kernel.family, cache, progress)
                 make = _Tuxmake(kernel, source, work, directory, chain, cache)
                 make.log.unlink(missing_ok=True)
                 wanted = _configure(make, requests, phase)
                 kconfig.verify(requests, (work / ".config").read_text(), source.tree)
                 make(["config", "kernel", "modules"], wanted, phase)
                 _keep(work, directory)
+                if seeded:  # as it can be again, and takes 700 MB
+                    shutil.rmtree(work)
 
         entry = cache.make("kernel", inputs, compile_into)
         phase.note(f"linux {source.version} {entry.key}{'' if entry.made else ' (cached)'}")
@@ -182,6 +186,21 @@ def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
         work = Path(chosen).absolute() if chosen else cache.workdir(label)
         work.mkdir(parents=True, exist_ok=True)
         yield work
+
+
+def _seeded(work: Path, source: Source, family: str, cache: Cache, progress: Progress) -> bool:
+    """Begin a patched kernel's build with what was built of the unpatched one, if it was.
+
+    ccache has nothing for it, as it goes by the paths of the sources.
+    """
+    if source.original is None:
+        return False
+    with workdir(cache, source.original, family) as known:
+        original = source.original.tree
+        if not seed(work, source.tree, known, original, progress):
+            return False
+    touch_changed(source.tree, original)
+    return True
 
 
 def _configure(make: _Tuxmake, requests: Iterable[kconfig.Request], phase: Phase) -> str:

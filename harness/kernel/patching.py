@@ -45,6 +45,7 @@ def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
         identity=f"{source.identity}+{entry.key}",
         label=f"{source.label}-{entry.key[:_SHORT]}",
         interface=f"{source.interface}+{entry.key}",
+        original=source,
     )
 
 

@@ -21,6 +21,7 @@ class Source:
     version: str  # as its Makefile has it, such as 6.12.117
     label: str  # of its working directory: stable, so that rebuilds are incremental
     interface: str  # changes with any file that modules are built from, headers above all
+    original: Source | None = None  # what it is, with patches
 
 
 def copied(original: Path, tree: Path, cached: Path) -> None:
