@@ -1,6 +1,6 @@
 """The command line: parse arguments, call, print. Each command is thin."""
 
-from harness.cli import ab, bench, cells, layouts, machine, matrix, mutants, records
+from harness.cli import ab, bench, cells, layouts, machine, matrix, mutants, records, study
 from harness.cli.app import app, main
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "matrix",
     "mutants",
     "records",
+    "study",
 ]

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,7 +21,8 @@ from harness.errors import UsageError
 from harness.kernel.build import toolchain
 from harness.report import coverage as coverage_report
 from harness.report import html, junit, terminal
-from harness.results import from_ktap, record
+from harness.report import study as study_report
+from harness.results import from_ktap, record, study
 from harness.results.coverage import COVERAGE_FILE
 from harness.results.record import CellRecord, RunRecord
 from harness.verdict import EXIT_FAILED, EXIT_PASSED, exit_code
@@ -66,8 +67,12 @@ def report(
 ) -> None:
     """Draw a stored run again: the terminal's table, junit.xml and report.html.
 
+    Of studies: their pages.
+
     Example: cma-harness report runs/latest
     """
+    if (run / study.FILE).exists():
+        _report_studies(run, as_json=as_json)
     stored = record.read(run)
     if as_json:
         print(stored.model_dump_json(indent=1))
@@ -80,6 +85,16 @@ def report(
         if len(stored.cells) > 1:
             terminal.show_grid(stored, screen)
     raise typer.Exit(exit_code(case.verdict for case in stored.cases()))
+
+
+def _report_studies(run: Path, *, as_json: bool) -> NoReturn:
+    studies = study.read(run)
+    if as_json:
+        print(studies.model_dump_json(indent=1))
+    else:
+        study_report.write(studies, run)
+        study_report.show(studies, Console(highlight=False))
+    raise typer.Exit(study.exit_code(studies))
 
 
 @app.command()

@@ -10,7 +10,15 @@ from harness.config.coverage import Coverage, CoveredFile, Reason, load_coverage
 from harness.config.defects import Defect, load_defects
 from harness.config.departed import load_departed
 from harness.config.families import Family, Userland, load_family
-from harness.config.kernels import PLAIN, Kernel, Variant, kernel_names, load_kernel, variants
+from harness.config.kernels import (
+    PLAIN,
+    Kernel,
+    Variant,
+    edited,
+    kernel_names,
+    load_kernel,
+    variants,
+)
 from harness.config.layouts import Area, Carveout, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
 from harness.config.nightly import Nightly, Part, load_nightly
@@ -41,6 +49,7 @@ __all__ = [
     "Recipe",
     "Userland",
     "Variant",
+    "edited",
     "kernel_names",
     "load_board",
     "load_coverage",

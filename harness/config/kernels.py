@@ -110,7 +110,7 @@ def load_kernel(
     path = CONFIGS / "kernels.toml"
     tables = read_toml(path)
     kernel = _load_kernel(name, tables, path).of_family(load_family(family))
-    kernel = _edited(kernel, patches, fragments)
+    kernel = edited(kernel, patches, fragments)
     if variant == PLAIN:
         return kernel
     variants: Mapping[str, Any] = tables.get("variant", {})
@@ -166,8 +166,8 @@ def _fragment(name: str, folder: Path) -> str:
     return str((folder / Path(name).expanduser()).absolute()) if name.endswith(".config") else name
 
 
-def _edited(kernel: Kernel, patches: Sequence[str], fragments: Sequence[str]) -> Kernel:
-    """Return the kernel with what the command line adds to it; paths are from where we are."""
+def edited(kernel: Kernel, patches: Sequence[str], fragments: Sequence[str]) -> Kernel:
+    """Return the kernel with patches and fragments added; relative paths are from where we are."""
     files = tuple(patch_file(name, Path()) for name in patches)
     named = tuple(Path(_fragment(name, Path())) for name in fragments)
     return kernel.model_copy(

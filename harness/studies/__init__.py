@@ -1,0 +1,11 @@
+"""What the literature says of CMA, looked at on live guests: a file for each claim."""
+
+from collections.abc import Mapping
+
+from harness.studies import pins
+from harness.studies.study import Study
+
+STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in (pins,)}
+"""All of them, by name, in the order in which they are told."""
+
+__all__ = ["STUDIES"]

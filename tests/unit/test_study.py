@@ -1,0 +1,129 @@
+"""Studies: their record, their pages, and what decides."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from harness.config import patches_for
+from harness.errors import ConfigError, UsageError
+from harness.report import study as report
+from harness.report.plots import svg
+from harness.results import study as results
+from harness.results.study import (
+    Chart,
+    Check,
+    Claim,
+    Curve,
+    Map,
+    Outcome,
+    Row,
+    Sequence,
+    Step,
+    Strip,
+    StudiesRecord,
+    StudyRecord,
+)
+from harness.studies import STUDIES
+from harness.studies.lab import PATCHES
+from harness.studies.run import _ended
+from harness.studies.study import Finding
+
+CHART = Chart(
+    kind="bars", title="<Ratios>", x="kind", y="pages", names=("clean", "dirty"),
+    curves=(Curve(label="now", x=(0, 1), y=(3, 4)), Curve(label="then", x=(0, 1), y=(5, 6))),
+)  # fmt: skip
+DRAWINGS = (
+    CHART,
+    CHART.model_copy(update={"kind": "lines", "names": (), "log": True}),
+    Map(title="Pages", strips=(Strip(label="before", pages=64, runs=((0, 8, "pinned"),)),)),
+    Sequence(title="Boot", at="ms", steps=(Step(lane="mm", at=1.5, what="reserve"),)),
+)
+
+
+def made(**changes) -> StudyRecord:
+    fields = {
+        "name": "pins",
+        "title": "Pins <b>",
+        "claim": Claim(text="It fails.", source="Somebody, 2012", figure="48 of 64"),
+        "setup": "Pages are pinned.",
+        "today": "Still so.",
+        "kernel": "6.12",
+        "kernel_version": "6.12.117",
+        "outcome": Outcome.HOLDS,
+        "checks": (Check(what="one is enough", seen="ENOSPC", held=True),),
+        "rows": (Row(what="allocation", then="fails", now="fails"),),
+        "drawings": DRAWINGS,
+        "raw": {"frames": [1, 2]},
+    }
+    return StudyRecord(**(fields | changes))
+
+
+def record(*studies: StudyRecord) -> StudiesRecord:
+    return StudiesRecord(id="1", started=datetime(2026, 1, 1, tzinfo=UTC), studies=studies)
+
+
+def test_a_record_reads_back_as_it_was(tmp_path):
+    stored = record(made())
+    results.write(tmp_path, stored)
+    assert results.read(tmp_path) == stored
+
+
+def test_what_is_no_record_is_told(tmp_path):
+    with pytest.raises(UsageError, match="no record"):
+        results.read(tmp_path)
+    (tmp_path / results.FILE).write_text("{}")
+    with pytest.raises(ConfigError, match="not a record"):
+        results.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("studies", "code"),
+    [
+        ([made()], 0),
+        ([made(), made(outcome=Outcome.SKIP)], 0),
+        ([made(), made(outcome=Outcome.FAILS)], 1),
+        ([made(outcome=Outcome.FAILS), made(outcome=Outcome.ERROR)], 3),
+        ([made(outcome=Outcome.LEFT)], 3),
+        ([made(outcome=Outcome.FAILS, without="pins.toml")], 0),
+        ([made(without="pins.toml")], 1),
+    ],
+)
+def test_without_its_mechanism_a_study_must_not_hold(studies, code):
+    assert results.exit_code(record(*studies)) == code
+
+
+def test_one_broken_check_decides_and_no_check_is_none_held():
+    held, broken = (Check(what="a", seen="b", held=value) for value in (True, False))
+    outcomes = [
+        _ended(Finding(checks=checks, rows=(), reason=""))["outcome"]
+        for checks in ((held,), (held, broken), ())
+    ]
+    assert outcomes == [Outcome.HOLDS, Outcome.FAILS, Outcome.FAILS]
+
+
+@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.kind)
+def test_a_drawing_is_an_element_with_its_text_and_the_same_each_time(drawing):
+    one = svg(drawing)
+    assert one.startswith("<svg")
+    assert one == svg(drawing)
+    assert drawing.title.replace("<", "&lt;").replace(">", "&gt;") in one
+
+
+def test_the_pages_need_nothing_from_elsewhere(tmp_path):
+    other = made(kernel="5.10", kernel_version="5.10.262", outcome=Outcome.SKIP, reason="no <x>")
+    index = report.write(record(made(), other), tmp_path)
+    page = (tmp_path / "pins.html").read_text()
+    for text in (index.read_text(), page):
+        assert "Pins &lt;b&gt;" in text
+        assert 'src="' not in text
+        assert "no &lt;x&gt;" in text
+    assert page.count("<svg") == len(DRAWINGS) * 2
+    assert "5.10.262" in page
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_a_study_says_all_that_a_reader_needs_and_can_be_taken_out(study):
+    assert all((study.claim.text, study.claim.source, study.setup, study.today))
+    assert patches_for([PATCHES / study.without], "6.12.0")
