@@ -11,7 +11,11 @@ PROGRAM = "page-owner"
 
 
 class Owner(Answer):
-    """Who allocated a frame: `comm` is "" when the process has ended, `pid` 0 when nobody did."""
+    """Who allocated a frame: `comm` is "" when the process has ended.
+
+    `migratetype` is "" when nobody did, and `pid` 0 where the kernel does not keep it: before 5.11
+    (9cc7e96aa846, "mm/page_owner: record timestamp and pid").
+    """
 
     pfn: int
     pid: int

@@ -12,6 +12,7 @@ from harness.cma.areas import PAGE
 from harness.cma.counters import Area
 from harness.cma.helper import Helper
 from harness.cma.occupy import Occupant, occupied
+from harness.cma.owner import Owner
 from harness.config import MIB
 from harness.guest.guest import Guest
 from harness.results.study import Chart, Check, Claim, Curve, Map, Row, Strip
@@ -23,6 +24,7 @@ _AREA = "linux,cma"
 _HELD = 56 * MIB
 _WANTED = 48 * MIB
 _RANGE = 4 * MIB
+_NO_NAMES = "movable; whose is told since 5.11 (9cc7e96aa846)"
 _BETWEEN = (0, 32, 16, 8, 4)  # MiB from one pinned page to the next; 0: none is pinned
 
 
@@ -31,7 +33,7 @@ class _Try:
     """What was to be had with so many pages pinned; `errno` is "" when the large buffer was."""
 
     frames: tuple[int, ...]
-    holders: tuple[str, ...]
+    owners: tuple[Owner, ...]
     errno: str
     ranges: frozenset[int]  # addresses of the buffers of 4 MiB that were to be had
     intact: bool
@@ -81,12 +83,12 @@ def measure(lab: Lab) -> Finding:
 def _attempt(guest: Guest, helper: Helper, between: int) -> _Try:
     with occupied(guest.console, "anon", _AREA, _HELD) as occupant:
         frames = occupant.pin(every=between * MIB) if between else ()
-        holders = tuple(each.comm for each in owner.of(guest, frames))
+        owners = owner.of(guest, frames)
         errno = _errno(helper)
         ranges = take_ranges(guest, helper, _RANGE)
         intact = occupant.check().intact
         _unpin(occupant, frames)
-        return _Try(frames, holders, errno, ranges, intact, _errno(helper))
+        return _Try(frames, owners, errno, ranges, intact, _errno(helper))
 
 
 def _unpin(occupant: Occupant, frames: tuple[int, ...]) -> None:
@@ -107,7 +109,7 @@ def _errno(helper: Helper) -> str:
 def _checks(tries: tuple[_Try, ...]) -> list[Check]:
     free, *pinned = tries
     worst = pinned[-1]
-    owners = sorted({who for each in pinned for who in each.holders})
+    owners = sorted({_whose(who) for each in pinned for who in each.owners})
     return [
         Check(
             what=f"{_WANTED // MIB} MiB are to be had while no page is pinned",
@@ -134,8 +136,8 @@ def _checks(tries: tuple[_Try, ...]) -> list[Check]:
         ),
         Check(
             what="the kernel tells whose the pages are (page_owner)",
-            seen=", ".join(owners) or "nobody's",
-            held=owners == ["cma-occupy"],
+            seen=", ".join(owners),
+            held=len(owners) == 1 and owners[0] in ("cma-occupy", _NO_NAMES),
         ),
         Check(
             what="released, they give way to the same allocation, with their contents",
@@ -143,6 +145,12 @@ def _checks(tries: tuple[_Try, ...]) -> list[Check]:
             held=all(each.intact and not each.errno_after for each in tries),
         ),
     ]
+
+
+def _whose(owner: Owner) -> str:
+    if owner.pid:
+        return owner.comm or "of a process that has ended"
+    return _NO_NAMES if owner.migratetype == "Movable" else "nobody's"
 
 
 def _kib(found: _Try) -> str:

@@ -4,8 +4,8 @@
  * page_owner=on. Each result is one JSON object on a line of its own.
  *
  * A read of the kernel's file tells of the first page that has an owner, from the file's position
- * on: a frame, counted from the first one of memory until 5.19 and from 0 since (8f0efa81057b,
- * "mm/page_owner.c: add llseek for page_owner", 6.0). So both are tried.
+ * on: a frame, counted from the first one of memory before "mm/page_owner.c: add llseek for
+ * page_owner" (6.1 has it, 5.10 not), and from 0 since. So both are tried.
  */
 #define _GNU_SOURCE
 
@@ -28,7 +28,8 @@ static const char usage_text[] =
 	"  -h, --help      this text\n"
 	"\n"
 	"Print of each page frame the pid that allocated it, the name of that process (empty: it has\n"
-	"ended), and the migratetype it was allocated for. pid 0: the frame has no owner.\n"
+	"ended), and the migratetype it was allocated for, empty when the frame has no owner. Before\n"
+	"5.11 the kernel does not keep the pid; then it is 0.\n"
 	"Exit status: 0 done, 1 a system call failed (is page_owner=on given?), 2 usage.\n"
 	"\n"
 	"Example: page-owner 0x4c000\n";
