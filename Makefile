@@ -67,7 +67,7 @@ test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='
 bench: $(READY) ## how fast it is, beside kunit.py and raw QEMU; on an idle machine
 	$(BIN)/cma-harness bench $(CELL) $(ARGS)
 
-nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|exact|layouts|debug|repeat]
+nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|exact|studies|layouts|debug|repeat]
 	$(BIN)/cma-harness nightly $(addprefix --part=,$(PART)) $(ARGS)
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
