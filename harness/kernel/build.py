@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -157,12 +158,9 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
             with workdir(cache, source, kernel.family) as work:
-                seeded = _seeded(work, source, kernel.family, cache, progress)
                 make = _Tuxmake(kernel, source, work, directory, chain, cache)
-                make.log.unlink(missing_ok=True)
-                wanted = _configure(make, requests, phase)
-                kconfig.verify(requests, (work / ".config").read_text(), source.tree)
-                make(["config", "kernel", "modules"], wanted, phase)
+                seeded = _seeded(make, requests, progress, phase)
+                _compile(make, requests, phase)
                 _keep(work, directory)
                 if seeded:  # as it can be again, and takes 700 MB
                     shutil.rmtree(work)
@@ -188,18 +186,41 @@ def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
         yield work
 
 
-def _seeded(work: Path, source: Source, family: str, cache: Cache, progress: Progress) -> bool:
-    """Begin a patched kernel's build with what was built of the unpatched one, if it was.
+def _compile(make: _Tuxmake, requests: Sequence[kconfig.Request], phase: Phase) -> None:
+    """Configure and build the kernel in the build directory, and note what was built there."""
+    make.log.unlink(missing_ok=True)
+    make.note.unlink(missing_ok=True)
+    wanted = _configure(make, requests, phase)
+    kconfig.verify(requests, (make.work / ".config").read_text(), make.source.tree)
+    make(["config", "kernel", "modules"], wanted, phase)
+    make.note.write_text(_built(make.source, requests))
 
-    ccache has nothing for it, as it goes by the paths of the sources.
+
+def _built(source: Source, requests: Iterable[kconfig.Request]) -> str:
+    return f"{source.identity}\n{kconfig.render(requests)}"
+
+
+def _seeded(
+    make: _Tuxmake, requests: Sequence[kconfig.Request], progress: Progress, phase: Phase
+) -> bool:
+    """Begin a patched kernel's build with that of the unpatched one, if that was ever built.
+
+    ccache has nothing for a patched one, as it goes by the paths of the sources. For the unpatched
+    one it has much: so when another variant was built there last, that is built again first.
     """
-    if source.original is None:
+    original = make.source.original
+    if original is None:
         return False
-    with workdir(cache, source.original, family) as known:
-        original = source.original.tree
-        if not seed(work, source.tree, known, original, progress):
+    with workdir(make.cache, original, make.kernel.family) as known:
+        if make.work == known or not (known / ".config").exists():
             return False
-    touch_changed(source.tree, original)
+        with tempfile.TemporaryDirectory(prefix="cma-kernel-") as images:
+            theirs = replace(make, source=original, work=known, output=Path(images))
+            if not theirs.note.exists() or theirs.note.read_text() != _built(original, requests):
+                _compile(theirs, requests, phase)
+        if not seed(make.work, make.source.tree, known, original.tree, progress):
+            return False
+    touch_changed(make.source.tree, original.tree)
     return True
 
 
@@ -241,6 +262,11 @@ class _Tuxmake:
     def log(self) -> Path:
         """The build's whole output; it stays when the build fails."""
         return self.work.parent / f"{self.work.name}.txt"
+
+    @property
+    def note(self) -> Path:
+        """What was built there last, source and configuration; none while it is being built."""
+        return self.work.parent / f"{self.work.name}.built"
 
     def __call__(self, targets: list[str], config: str, phase: Phase) -> None:
         compiled = 0
