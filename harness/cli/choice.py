@@ -30,7 +30,9 @@ class Choice:
     variant: Annotated[str, typer.Option(help="plain, or a variant of kernels.toml.")] = PLAIN
     patch: Annotated[
         list[str] | None,
-        typer.Option(help="Apply FILE to a copy of the kernel, or what a series.toml says."),
+        typer.Option(
+            help="Apply FILE (a patch, a mailbox, a series.toml) to a copy of the kernel."
+        ),
     ] = None
     config: Annotated[list[str] | None, typer.Option(help="Add the kernel options of FILE.")] = None
     board: Annotated[str, typer.Option(help="A name of configs/boards/, or a .toml file.")] = "virt"

@@ -22,7 +22,7 @@ from harness.config.kernels import (
 from harness.config.layouts import Area, Carveout, Layout, load_layout
 from harness.config.mutants import Mutant, load_mutants
 from harness.config.nightly import Nightly, Part, load_nightly
-from harness.config.patches import patches_for
+from harness.config.patches import Patch, patch_files, patches_for
 from harness.config.reading import CONFIGS, names, read_toml, require_known
 from harness.config.recipe import Recipe, load_recipe
 from harness.config.values import MIB, parse_size
@@ -45,6 +45,7 @@ __all__ = [
     "Mutant",
     "Nightly",
     "Part",
+    "Patch",
     "Reason",
     "Recipe",
     "Userland",
@@ -64,6 +65,7 @@ __all__ = [
     "names",
     "numbers",
     "parse_size",
+    "patch_files",
     "patches_for",
     "read_toml",
     "require_known",

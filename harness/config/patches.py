@@ -1,12 +1,17 @@
-"""Patches for kernels: a file that is applied, or a series.toml that says to which versions."""
+"""Patches for kernels: a file that is applied, a mailbox of them, or a series.toml.
+
+The last says to which versions of the kernel its files are applied.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
+from harness.config import mailbox
 from harness.config.reading import CONFIGS, read_toml, validate
 from harness.config.values import Frozen
 from harness.config.versions import VersionsField
@@ -14,6 +19,15 @@ from harness.errors import ConfigError, UsageError
 
 # For every kernel that the harness fetches itself; a user's own tree is built as it is.
 SUPPLIED = CONFIGS / "patches" / "series.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What patch(1) is given in one go; `where` names the file, and the mail if there are more."""
+
+    name: str
+    where: str
+    content: bytes
 
 
 class Entry(Frozen):
@@ -30,20 +44,45 @@ class Series(Frozen):
     patch: tuple[Entry, ...] = ()
 
 
-def patches_for(paths: Iterable[Path], version: str) -> tuple[Path, ...]:
+def patches_for(paths: Iterable[Path], version: str) -> tuple[Patch, ...]:
     """Return the patches for a kernel of that version, in order.
 
-    Each path is a patch, or a series (a .toml file) of which those for the version are taken.
-    Raises `ConfigError` for a series that cannot be read or names a patch that is not there.
+    Each path is a patch, a mailbox with one series of them, or a series.toml, of which those for
+    the version are taken. Raises `ConfigError` for one that cannot be read, a mailbox without a
+    whole series, and a series.toml that names a file that is not there.
     """
-    chosen: list[Path] = []
+    chosen: list[Patch] = []
     for path in paths:
         if path.suffix != ".toml":
-            chosen.append(path)
+            chosen += _read(path)
             continue
-        series = validate(Series, read_toml(path), path)
-        chosen += [_beside(path, entry) for entry in series.patch if version in entry.versions]
+        for entry in _series(path).patch:
+            file = _beside(path, entry)
+            chosen += _read(file) if version in entry.versions else ()
     return tuple(chosen)
+
+
+def patch_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield every file that decides what is applied, whatever the kernel's version."""
+    for path in paths:
+        yield path
+        if path.suffix == ".toml":
+            yield from (_beside(path, entry) for entry in _series(path).patch)
+
+
+def _series(path: Path) -> Series:
+    return validate(Series, read_toml(path), path)
+
+
+def _read(path: Path) -> tuple[Patch, ...]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(error.strerror or str(error), where=str(path)) from error
+    if not mailbox.is_mailbox(content):
+        return (Patch(path.name, str(path), content),)
+    mails = mailbox.series(content, str(path))
+    return tuple(Patch(mail.subject, f"{path}: {mail.subject}", mail.diff) for mail in mails)
 
 
 def patch_file(name: str, folder: Path) -> Path:

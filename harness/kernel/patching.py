@@ -6,11 +6,14 @@ what both share is never written to.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cache import Cache, digest_file
+from harness.cache import Cache
+from harness.config import Patch
 from harness.errors import CommandFailed, ConfigError
 from harness.kernel.tree import Source, copied
 from harness.process import run
@@ -19,7 +22,7 @@ _RECIPE = 1  # raise it when the steps below change what an entry holds
 _SHORT = 8  # digits of a key in a working directory's name
 
 
-def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
+def patched(source: Source, patches: tuple[Patch, ...], cache: Cache) -> Source:
     """Return the source with the patches applied in that order; without any, as it is.
 
     Raises `ConfigError` with patch, file and hunk for the first that does not apply.
@@ -28,7 +31,7 @@ def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
         return source
     inputs = {
         "source": source.identity,
-        "patches": [digest_file(patch) for patch in patches],
+        "patches": [hashlib.sha256(patch.content).hexdigest() for patch in patches],
         "recipe": _RECIPE,
     }
 
@@ -49,22 +52,22 @@ def patched(source: Source, patches: tuple[Path, ...], cache: Cache) -> Source:
     )
 
 
-def _apply(patch: Path, tree: Path, version: str) -> None:
+def _apply(patch: Patch, tree: Path, version: str) -> None:
     """Apply one patch; a hunk may have moved, but its context must be as the patch has it."""
     said: list[str] = []
     options = ("-p1", "--batch", "--forward", "--fuzz=0", "--no-backup-if-mismatch")
     try:
-        run(
-            ["patch", *options, "--reject-file=-", f"--input={patch}"],
-            cwd=tree,
-            on_line=said.append,
-        )
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(patch.content)
+            file.flush()
+            words = ["patch", *options, "--reject-file=-", f"--input={file.name}"]
+            run(words, cwd=tree, on_line=said.append)
         if not said:
             raise CommandFailed("the patch is empty")
     except CommandFailed as problem:
         raise ConfigError(
             f"does not apply to linux {version}: {refusal(said)}",
-            where=str(patch),
+            where=patch.where,
             next_step="make it anew for this version (git format-patch), or name in a series.toml "
             "the versions that it is for",
         ) from problem

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cache import Cache, digest_file, digest_tree
-from harness.config import CONFIGS, Kernel
+from harness.config import CONFIGS, Kernel, patch_files
 from harness.errors import HarnessError
 from harness.kernel import source
 from harness.matrix.plan import Planned
@@ -21,8 +21,8 @@ _SOURCES = tuple(f"**/*{end}" for end in (".py", ".c", ".h", ".sh", ".toml", ".j
 def digests(plan: Sequence[Planned], cache: Cache) -> dict[str, str]:
     """Return a digest for each cell, by its name.
 
-    It covers the cell's definition, its kernel's fragments and (of a tree) files, the tests it runs
-    with their arguments, and the harness's own sources.
+    It covers the cell's definition, its kernel's fragments, patches and (of a tree) files, the
+    tests it runs with their arguments, and the harness's own sources.
     """
     own = "\0".join(digest_tree(_REPOSITORY / name, _SOURCES) for name in _OWN)
     kernels = {each.kernel: _kernel(each.cell.kernel, cache) for each in plan}
@@ -39,13 +39,14 @@ def _digest(planned: Planned, own: str, kernel: str) -> str:
 
 
 def _kernel(kernel: Kernel, cache: Cache) -> str:
-    fragments = [digest_file(path) for path in kernel.fragments()]
-    if kernel.tree is not None:
-        try:
-            fragments.append(source.obtain(kernel, cache, Progress(quiet=True)).identity)
-        except HarnessError as error:  # its build will end with it, and be the cells' ERROR
-            fragments.append(str(error))
-    return "\0".join(fragments)
+    found = [digest_file(path) for path in kernel.fragments()]
+    try:
+        found += map(digest_file, patch_files(kernel.patches))
+        if kernel.tree is not None:
+            found.append(source.obtain(kernel, cache, Progress(quiet=True)).identity)
+    except HarnessError as error:  # its build will end with it, and be the cells' ERROR
+        found.append(str(error))
+    return "\0".join(found)
 
 
 def _content(argument: str) -> str:

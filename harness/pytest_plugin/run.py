@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose the cell."""
     group = parser.getgroup("cma-harness", "the cell that the tests run on")
     group.addoption("--kernel", default="6.12", help="a name of kernels.toml, a tree or a tarball")
-    group.addoption("--patch", action="append", default=[], help="a patch or series for the kernel")
+    group.addoption("--patch", action="append", default=[], help="a patch, mailbox or series.toml")
     group.addoption("--config", action="append", default=[], help="a fragment for the kernel")
     group.addoption("--variant", default=PLAIN, help="plain, or a variant of kernels.toml")
     group.addoption("--board", default="virt", help="a name of configs/boards/, or a .toml file")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import cell as cells
 from harness.cli.choice import Choice
-from harness.config import CONFIGS, MIB, Area
+from harness.config import CONFIGS, MIB, Area, load_kernel
 from harness.errors import ConfigError, UsageError
 from harness.matrix import host, launch, outcome
 from harness.matrix.begin import outlook
@@ -347,6 +347,20 @@ def test_inputs_change_with_the_tests_and_the_definition(tmp_path):
     assert first != digest(mine("two-areas"))
     test.write_text("two")
     assert first != digest(mine())
+
+
+@pytest.mark.parametrize("name", ["fix.patch", "series.toml"])
+def test_inputs_change_with_a_patch(tmp_path, name):
+    entry = '[[patch]]\nfile = "fix.patch"\nversions = "since 6.1"\nwhy = "a fix"\n'
+    (tmp_path / "series.toml").write_text(entry)
+
+    def digest(text: str) -> str:
+        (tmp_path / "fix.patch").write_text(text)
+        kernel = load_kernel("6.12", patches=[str(tmp_path / name)])
+        each = Planned("a", a_wish(), replace(a_cell(), kernel=kernel))
+        return digests([each], cache=None)["a"]  # type: ignore[arg-type]
+
+    assert digest("one") != digest("two")
 
 
 def two_cells() -> RunRecord:
