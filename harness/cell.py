@@ -20,6 +20,7 @@ from harness.layout import survey
 from harness.layout.check import Finding, check
 from harness.layout.ground import Ground
 from harness.progress import Progress
+from harness.results.plan import Wish
 
 Lane = Literal["smp", "exact"]
 LANES: tuple[Lane, ...] = get_args(Lane)
@@ -72,6 +73,12 @@ def load(
         config.load_layout(layout),
         cast("Lane", lane),
     )
+
+
+def wanted(wish: Wish) -> Cell:
+    """Return the cell that was asked for; raise `UsageError` or `ConfigError`."""
+    names = wish.kernel, wish.board, wish.layout, wish.variant
+    return load(*names, patches=wish.patches, fragments=wish.fragments, lane=wish.lane)
 
 
 def obstacle(cell: Cell) -> str | None:

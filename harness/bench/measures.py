@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from harness.guest.guest import Guest
 from harness.guest.machine import Machine
 from harness.guest.qemu import Launch
 from harness.image.initramfs import File
+from harness.invocation import COMMAND
 from harness.process import run
 from harness.progress import Progress
 from harness.results import record
@@ -82,7 +82,7 @@ class Bench:
     def _command(self, source: Path, number: int) -> float:
         directory = self.work / f"run-{number}"
         command = [
-            *(sys.executable, "-m", "harness.cli", "test", "--isolate", *self.kernel),
+            *(*COMMAND, "test", "--isolate", *self.kernel),
             *(f"--append={_QUIET}", f"--module={source}", "-n", "auto", f"--run-dir={directory}"),
         ]
         took = _timed(lambda: run(command, cwd=_REPOSITORY))

@@ -18,7 +18,7 @@ from harness.matrix.run import Matrix, phase_of
 from harness.matrix.schedule import Limits, forecast
 from harness.matrix.watch import Watch
 from harness.results import plan as stored
-from harness.results.plan import PlanRecord, Wish
+from harness.results.plan import PlanRecord
 from harness.results.record import Recorder, RunRecord
 
 
@@ -62,15 +62,10 @@ class Outlook:
 
 def outlook(wanted: PlanRecord, earlier: RunRecord | None, limits: Limits) -> Outlook:
     """Load every cell; raises `UsageError` or `ConfigError` for a name or file that is wrong."""
-    planned = plan([(wish, _cell(wish)) for wish in wanted.wishes], earlier)
+    planned = plan([(wish, cell.wanted(wish)) for wish in wanted.wishes], earlier)
     phases = earlier.phases if earlier else {}
     builds = {each.kernel: phases.get(phase_of(each), wanted.build_seconds) for each in planned}
     return Outlook(wanted, planned, builds, limits)
-
-
-def _cell(wish: Wish) -> cell.Cell:
-    names = wish.kernel, wish.board, wish.layout, wish.variant
-    return cell.load(*names, patches=wish.patches, fragments=wish.fragments, lane=wish.lane)
 
 
 def begin(found: Outlook, cache: Cache, console: Console, recorder: Recorder) -> Matrix:

@@ -6,15 +6,13 @@ that what breaks in one cannot break another.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from harness.invocation import COMMAND, OUTPUT
 from harness.matrix.plan import Planned
 from harness.process import Job, first_ended
-
-OUTPUT = "output.txt"
 
 
 class Running(Protocol):
@@ -71,7 +69,7 @@ def build_output(directory: Path, planned: Planned) -> Path:
 
 def build_command(planned: Planned) -> list[str]:
     """Return the command that builds a cell's kernel."""
-    return [sys.executable, "-m", "harness.cli", "build", *_choice(planned), "--kernel-only"]
+    return [*COMMAND, "build", *planned.wish.options(), "--kernel-only"]
 
 
 def test_command(planned: Planned, place: Path) -> list[str]:
@@ -80,18 +78,8 @@ def test_command(planned: Planned, place: Path) -> list[str]:
     Cells beside each other do not share pytest's cache, so that `--lf` means each cell's own.
     """
     return [
-        *(sys.executable, "-m", "harness.cli", "test", *_choice(planned)),
+        *(*COMMAND, "test", *planned.wish.options()),
         *(f"--append={planned.wish.append}", f"--run-dir={place}"),
         *("-o", f"cache_dir=.pytest_cache/{planned.name}"),
         *planned.wish.arguments,
     ]
-
-
-def _choice(planned: Planned) -> tuple[str, ...]:
-    wish = planned.wish
-    return (
-        *(f"--kernel={wish.kernel}", f"--variant={wish.variant}"),
-        *(f"--board={wish.board}", f"--layout={wish.layout}", f"--lane={wish.lane}"),
-        *(f"--patch={file}" for file in wish.patches),
-        *(f"--config={file}" for file in wish.fragments),
-    )

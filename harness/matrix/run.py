@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.invocation import OUTPUT
 from harness.matrix import outcome
-from harness.matrix.launch import OUTPUT, Launcher, Running, build_output
+from harness.matrix.launch import Launcher, Running, build_output
 from harness.matrix.outcome import Ending
 from harness.matrix.plan import Planned
 from harness.matrix.schedule import Limits, Schedule

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import CommandFailed, DiskFull, HostError
-from harness.process import run
+from harness.errors import HostError
+from harness.invocation import OUTPUT, invoke
 from harness.progress import Progress
-from harness.results import record
-from harness.results.record import RUN_FILE, RunRecord
+from harness.results.record import RunRecord
 from harness.verdict import Verdict
 
-OUTPUT = "output.txt"
 _RAN = frozenset(Verdict) - {Verdict.LOST, Verdict.ERROR, Verdict.SKIP}
 
 
@@ -40,14 +37,7 @@ def take_turns(
 
 
 def _run(words: Sequence[str], place: Path) -> RunRecord:
-    place.mkdir(parents=True)
-    command = [sys.executable, "-m", "harness.cli", "test", *words, f"--run-dir={place}"]
-    try:
-        run([*command, "-p", "no:cacheprovider"], log=place / OUTPUT)
-    except (CommandFailed, DiskFull):  # a red case is a result
-        if not (place / RUN_FILE).exists():
-            raise
-    found = record.read(place)
+    found = invoke(words, place)
     if not any(case.verdict in _RAN for case in found.cases()):
         raise HostError("no case ran", where=str(place), next_step=f"see {place / OUTPUT}")
     return found

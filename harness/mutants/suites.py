@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,11 @@ from pathlib import Path
 from harness.cell import Cell
 from harness.config import CONFIGS, require_known
 from harness.errors import CommandFailed, DiskFull
-from harness.process import run
-from harness.results import record
-from harness.results.record import RUN_FILE, CaseRecord
+from harness.invocation import invoke
+from harness.results.record import CaseRecord
 from harness.verdict import Verdict
 
 REPOSITORY = CONFIGS.parent
-OUTPUT = "output.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +91,18 @@ def contract(
 
 
 def _run(cell: Cell, tree: Path, directory: Path, stage: Stage, guests: int) -> Judgement:
-    directory.mkdir(parents=True, exist_ok=True)
-    command: list[str | Path] = [
-        *(sys.executable, "-m", "harness.cli", "test"),
+    words = [
         *(f"--kernel={tree}", f"--variant={cell.kernel.variant}"),
         *(f"--board={cell.board.name}", f"--layout={cell.layout.name}"),
-        *(f"--run-dir={directory.absolute()}", "-p", "no:cacheprovider"),
         "--boot",  # a guest of this kernel is of no use to any other run
         *(() if guests or stage.whole else ("-x",)),
         *(("-n", str(guests)) if guests > 1 else ()),
         *stage.paths,
     ]
     try:
-        run(command, cwd=REPOSITORY, log=directory / OUTPUT)
-    # A case that quotes a guest's "No space left on device" looks like a full disk of ours.
-    except (CommandFailed, DiskFull) as failure:
-        if not (directory / RUN_FILE).exists():  # it did not come as far as a guest
-            return Judgement(errors=(str(failure),))
-    stored = record.read(directory)
+        stored = invoke(words, directory, cwd=REPOSITORY)
+    except (CommandFailed, DiskFull) as failure:  # it did not come as far as a guest
+        return Judgement(errors=(str(failure),))
     said = judge(tuple(stored.cases()))
     if stored.ended is None or not (said.red or said.errors or said.passed):
         return said + Judgement(errors=(f"the run did not end, or ran nothing: {directory}",))

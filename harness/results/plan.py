@@ -37,6 +37,15 @@ class Wish(_Frozen):
     worth: int = 0
     seconds: float | None = None
 
+    def options(self) -> tuple[str, ...]:
+        """Return the cell as it is typed, for any command that takes one; without `append`."""
+        return (
+            *(f"--kernel={self.kernel}", f"--variant={self.variant}"),
+            *(f"--board={self.board}", f"--layout={self.layout}", f"--lane={self.lane}"),
+            *(f"--patch={file}" for file in self.patches),
+            *(f"--config={file}" for file in self.fragments),
+        )
+
 
 class PlanRecord(_Frozen):
     """All cells that were asked for, in that order; seconds for all of it, and for a new kernel.

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from harness.cell import Cell
 from harness.config import MIB, Board, Kernel, Layout
-from harness.matrix.launch import OUTPUT, build_output
+from harness.invocation import OUTPUT
+from harness.matrix.launch import build_output
 from harness.matrix.plan import Planned
 from harness.matrix.run import Matrix
 from harness.matrix.schedule import Limits
