@@ -80,6 +80,7 @@ TOOLS = (
         file="usr/arm-linux-gnueabi/lib/libc.a",
         optional=True,
     ),
+    Tool("git", "git", "cma-harness bisect", optional=True),
     Tool("gdb-multiarch", "gdb-multiarch", "make debug", optional=True),
     Tool("setpriv", "util-linux", "no child survives the harness"),
     Tool("ps", "procps", "the tests look for survivors"),

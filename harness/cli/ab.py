@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from harness.cli.app import app
-from harness.cli.choice import Choice, for_cell
+from harness.cli.choice import Choice, for_cell, suites
 from harness.cli.options import RUNS, ground
-from harness.config import CONFIGS
 from harness.errors import UsageError
 from harness.matrix.sides import take_turns
 from harness.report import ab as report
 from harness.results import record
 from harness.results.ab import Difference, difference
 from harness.verdict import EXIT_FAILED, EXIT_PASSED
-
-_SUITES = {"exact": ["tests/exact"], "smp": ["kmod/cma_kunit"]}  # when no path is given
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -59,7 +54,7 @@ def ab(
     directory = record.new_directory(RUNS)
     runs = take_turns(
         {"base": first.options(), "other": second.options()},
-        [*context.args, *_suites(context.args, choice.lane)],
+        [*context.args, *suites(context.args, choice.lane)],
         directory,
         repeat,
         ground()[1],
@@ -68,13 +63,6 @@ def ab(
     report.show(found, Console(highlight=False))
     print(f"records: {directory}")
     raise typer.Exit(EXIT_FAILED if _failed(found, limit) else EXIT_PASSED)
-
-
-def _suites(words: Sequence[str], lane: str) -> list[str]:
-    """Return what is run when no path is given."""
-    if any(Path(word.partition("::")[0]).exists() for word in words):
-        return []
-    return [str(CONFIGS.parent / path) for path in _SUITES[lane]]
 
 
 def _failed(found: Difference, limit: float | None) -> bool:

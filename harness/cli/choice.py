@@ -6,15 +6,18 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness import cell
 from harness.cell import Cell
-from harness.config import PLAIN
+from harness.config import CONFIGS, PLAIN
 from harness.matrix.plan import wishes
 from harness.results.plan import Wish
+
+_SUITES = {"exact": ["tests/exact"], "smp": ["kmod/cma_kunit"]}  # by lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +114,10 @@ def for_cell(**others: str | None) -> Callable[[Callable[..., None]], Callable[.
         return chosen
 
     return with_options
+
+
+def suites(words: Sequence[str], lane: str) -> list[str]:
+    """Return what of the lane's own is run with pytest's `words`: nothing when they have a path."""
+    if any(Path(word.partition("::")[0]).exists() for word in words):
+        return []
+    return [str(CONFIGS.parent / path) for path in _SUITES.get(lane, ())]
