@@ -34,7 +34,7 @@ STEP = "bisect-step"
 _EXITS = {Fate.GOOD: 0, Fate.BAD: 1, Fate.SKIPPED: 125}
 _ABORT = 128
 _LEFT = re.compile(r"Bisecting: (\d+) revisions? left to test after this \(roughly (\d+) steps?\)")
-_TOLD = tuple(f"{name:<8} " for name in ("commit", "kernel", *Fate))  # lines of a step begin so
+_TOLD = tuple(f"{name:<8} " for name in ("commit", *Fate))  # lines of a step begin so
 _DIGITS = 12  # of a commit's hash, as the kernel's own texts have it
 Judge = Callable[[Asked, Path], Answer]
 """Says what the commit is that is checked out; the path is for what it leaves."""

@@ -21,7 +21,6 @@ class Trial:
     """What the commit that is checked out says; see `harness.bisect.hunt.Judge`."""
 
     cache: Cache
-    progress: Progress
 
     def __call__(self, asked: Asked, place: Path) -> Answer:
         """Build the kernel and run the case; raise what says nothing of the commit."""
@@ -30,7 +29,7 @@ class Trial:
             built = cell.prepare(
                 cell.wanted(wish),
                 self.cache,
-                self.progress,
+                Progress(quiet=True),
                 append=wish.append,
                 force="--force" in wish.arguments,
             )

@@ -76,7 +76,7 @@ def bisect(
         )
         directory = hunt.begin(whole, RUNS, resume)
         try:
-            found = Hunt(directory, clone, Trial(cache, progress), progress).run()
+            found = Hunt(directory, clone, Trial(cache), progress).run()
         except KeyboardInterrupt:
             progress.say(f"bisect   what is done is kept: go on with --resume {directory}")
             raise
@@ -92,7 +92,7 @@ def bisect_step(directory: Path) -> None:
     Example: cma-harness bisect-step runs/20260102T030405Z-c0ffee
     """
     cache, progress = ground()
-    raise typer.Exit(hunt.step(directory, Trial(cache, progress), progress))
+    raise typer.Exit(hunt.step(directory, Trial(cache), progress))
 
 
 def _arguments(words: list[str], case: str, lane: str) -> list[str]:

@@ -23,11 +23,16 @@ SUPPLIED = CONFIGS / "patches" / "series.toml"
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What patch(1) is given in one go; `where` names the file, and the mail if there are more."""
+    """What patch(1) is given in one go: a file, or a mail of it with that subject as its `name`."""
 
+    file: Path
     name: str
-    where: str
     content: bytes
+
+    @property
+    def where(self) -> str:
+        """The file, and which of its mails."""
+        return str(self.file) if self.name == self.file.name else f"{self.file}: {self.name}"
 
 
 class Entry(Frozen):
@@ -80,9 +85,9 @@ def _read(path: Path) -> tuple[Patch, ...]:
     except OSError as error:
         raise ConfigError(error.strerror or str(error), where=str(path)) from error
     if not mailbox.is_mailbox(content):
-        return (Patch(path.name, str(path), content),)
+        return (Patch(path, path.name, content),)
     mails = mailbox.series(content, str(path))
-    return tuple(Patch(mail.subject, f"{path}: {mail.subject}", mail.diff) for mail in mails)
+    return tuple(Patch(path, mail.subject, mail.diff) for mail in mails)
 
 
 def patch_file(name: str, folder: Path) -> Path:

@@ -32,7 +32,8 @@ def obtain(kernel: Kernel, cache: Cache, progress: Progress) -> Source:
         return source
     with progress.phase("patch", f"{len(patches)} on linux {source.version}") as phase:
         source = patched(source, patches, cache)
-        phase.note(f"{', '.join(patch.name for patch in patches)} on linux {source.version}")
+        files = dict.fromkeys(patch.file.name for patch in patches)
+        phase.note(f"{len(patches)} of {', '.join(files)} on linux {source.version}")
     return source
 
 

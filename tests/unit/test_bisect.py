@@ -264,6 +264,7 @@ class TestHunt:
         tree = history("good", *steps, "bad")
         with pytest.raises(HostError, match=r"git takes \w+ for bad, and no step said so"):
             bisected(tree, f"HEAD~{len(steps) + 1}", "HEAD")
+        assert asked_of(tree) == ["good", "bad", "bug"]
 
     def test_a_commit_that_is_known_is_not_tried_again(self, history):
         tree = history("good", "good", "host", "bad", "bad")
