@@ -57,6 +57,7 @@ def _runs(asked: Asked, place: Path) -> Answer:
 
 
 def _refused(problem: BuildFailed) -> str:
-    """Return what the compiler refused, and where the rest of its words are."""
-    errors = diagnostics.told(problem.what.splitlines(), {})
-    return f"does not build: {errors}\n{problem.next_step}"
+    """Return what the compiler refused first, its other words, and where the rest of them is."""
+    told = diagnostics.told(problem.what.splitlines(), {})
+    first = next((line for line in told.splitlines() if "error: " in line), problem.where)
+    return f"does not build: {first}\n{told}\n{problem.next_step}"

@@ -1,4 +1,4 @@
-"""What stands in for a kernel in tests/unit/test_bisect.py: the checked out file says what it is.
+"""What stands in for a kernel in test_bisect_git.py: the checked out file says what it is.
 
 As a program it stands in for `python -m harness.cli`, of which git starts bisect-step.
 """
