@@ -11,7 +11,6 @@ from harness.bisect.question import Answer
 from harness.cache import Cache
 from harness.errors import BuildFailed, ConfigError
 from harness.invocation import invoke
-from harness.kernel import diagnostics
 from harness.progress import Progress
 from harness.results.bisect import Asked, Fate
 
@@ -57,7 +56,7 @@ def _runs(asked: Asked, place: Path) -> Answer:
 
 
 def _refused(problem: BuildFailed) -> str:
-    """Return what the compiler refused first, its other words, and where the rest of them is."""
-    told = diagnostics.told(problem.what.splitlines(), {})
-    first = next((line for line in told.splitlines() if "error: " in line), problem.where)
-    return f"does not build: {first}\n{told}\n{problem.next_step}"
+    """Return what the compiler refused: the first line is an error, where there is one."""
+    lines = problem.what.splitlines()
+    first = next((line for line in lines if "error: " in line), lines[0])
+    return f"does not build: {first}\n{problem.what}"

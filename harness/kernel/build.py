@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.cache import Cache, digest_file
 from harness.config import Kernel, Userland
 from harness.errors import BuildFailed, MissingTool, UsageError
-from harness.kernel import kconfig
+from harness.kernel import diagnostics, kconfig
 from harness.kernel.seeding import seed, touch_changed
 from harness.kernel.tree import Source
 from harness.process import find, run
@@ -137,7 +137,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
     """Return the kernel, configured, verified and compiled if the cache has it not.
 
     Raises `ConfigError` for an option that did not survive, `BuildFailed` with the compiler's
-    last words.
+    complaints.
     """
     requests = kconfig.read_fragments(kernel.fragments(), source.version)
     chain = toolchain(kernel.userland)
@@ -277,32 +277,34 @@ class _Tuxmake:
                 compiled += 1
                 phase.step(f"{compiled} steps, {line.strip()}")
 
-        run(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "tuxmake",
-                    "--runtime=null",
-                    "--target-arch=arm",
-                    "--toolchain=gcc",
-                    "--verbose",
-                ),
-                # tuxmake 1.45 runs olddefconfig behind fragments of its own only.
-                *(f"--kconfig={config}", "--kconfig-add=make:olddefconfig", "--wrapper=ccache"),
-                *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
-                f"--jobs={os.cpu_count() or 1}",
-                f"CROSS_COMPILE={self.toolchain.prefix}",
-                *_NO_TREES,
-                *(f"{name}={value}" for name, value in self.kernel.make.items()),
-                *targets,
-            ],
-            cwd=self.source.tree,
-            env=build_environment(self.cache),
-            log=self.log,
-            on_line=count,
-            error=BuildFailed,
-        )
+        command = [
+            *(sys.executable, "-m", "tuxmake", "--runtime=null", "--target-arch=arm"),
+            *("--toolchain=gcc", "--verbose"),
+            # tuxmake 1.45 runs olddefconfig behind fragments of its own only.
+            *(f"--kconfig={config}", "--kconfig-add=make:olddefconfig", "--wrapper=ccache"),
+            *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
+            f"--jobs={os.cpu_count() or 1}",
+            f"CROSS_COMPILE={self.toolchain.prefix}",
+            *_NO_TREES,
+            *(f"{name}={value}" for name, value in self.kernel.make.items()),
+            *targets,
+        ]
+        try:
+            run(
+                command,
+                cwd=self.source.tree,
+                env=build_environment(self.cache),
+                log=self.log,
+                on_line=count,
+                error=BuildFailed,
+            )
+        except BuildFailed as problem:
+            # tuxmake 1.45 goes on behind an error (make --keep-going): it is not among the last
+            # words.
+            lines = self.log.read_text(errors="replace").splitlines()
+            raise BuildFailed(
+                diagnostics.told(lines, {}), where=problem.where, next_step=problem.next_step
+            ) from problem
 
 
 # `make all` would compile the trees of every board whose chip the kernel supports, hundreds for an

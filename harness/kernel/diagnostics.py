@@ -1,4 +1,4 @@
-"""What a compiler and kbuild said of a module that they could not build, cut down to what counts.
+"""What a compiler and kbuild said of what they could not build, cut down to what counts.
 
 Pure.
 """
