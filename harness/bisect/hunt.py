@@ -132,7 +132,7 @@ class Hunt:
     def _told(self, line: str) -> None:
         if match := _LEFT.match(line):
             left, steps = match.groups()
-            self.progress.say(f"bisect   {left} commits left after the next, about {steps} steps")
+            self.progress.say(f"bisect   left after the next: {left}; steps: about {steps}")
         elif line.startswith(_TOLD):
             self.progress.say(line)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from harness.results.bisect import BisectRecord, Commit, Fate
 from harness.text import printable
@@ -15,14 +14,11 @@ _DIGITS = 12
 
 def show(record: BisectRecord, console: Console) -> None:
     """Print a line for each commit in the order they were tried, and the first bad one."""
-    table = Table(box=None)
-    for heading in ("", "commit", "subject", "why"):
-        table.add_column(heading, overflow="fold")
+    width = max((len(_text(each.commit.subject)) for each in record.tried), default=0)
     for each in record.tried:
-        fate = f"[{_STYLE[each.fate]}]{each.fate}[/]"
-        why = each.message.partition("\n")[0]
-        table.add_row(fate, each.commit.sha[:_DIGITS], _text(each.commit.subject), _text(why))
-    console.print(table)
+        what = f"{each.commit.sha[:_DIGITS]}  {_text(each.commit.subject):<{width}}"
+        why = _text(each.message.partition("\n")[0])
+        console.print(f"[{_STYLE[each.fate]}]{each.fate:<8}[/] {what}  {why}", soft_wrap=True)
     if len(record.found) > 1:
         told = "the commits between could not be judged, so the first bad commit is one of these:"
         console.print(told, soft_wrap=True)

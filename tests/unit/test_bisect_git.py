@@ -199,17 +199,19 @@ class TestHunt:
         assert begun == [each.commit.sha[:12] for each in record.tried]
         ended = re.findall(r"^(\w+) +\w{12} it is \w+  \d+\.\d s$", said, re.M)
         assert ended == [each.fate for each in record.tried]
-        assert "\nbisect   3 commits left after the next, about 2 steps\n" in said
+        assert "\nbisect   left after the next: 3; steps: about 2\n" in said
         assert set(re.findall(r"^\w+", said, re.M)) == {"commit", "bisect", "good", "bad"}
 
     def test_the_record_is_drawn(self, history):
         record = bisected(history("good", "skipped", "good", "bad"), "HEAD~3", "HEAD")
         screen = io.StringIO()
-        report.show(record, Console(file=screen, width=100))
+        report.show(record, Console(file=screen))
         text = screen.getvalue()
         assert f"first bad commit: {record.found[0].sha} mm/cma: 3" in text
         assert "A. Developer <a@example.org>, " in text
-        assert len(re.findall(r"^ *(?:good|bad|skipped) +\w{12} ", text, re.M)) == len(record.tried)
+        assert len(
+            re.findall(r"^(?:good|bad|skipped) +\w{12}  mm/cma: \d +it is ", text, re.M)
+        ) == len(record.tried)
 
 
 @pytest.mark.parametrize(
