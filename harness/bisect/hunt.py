@@ -78,7 +78,7 @@ class Hunt:
         if found is None:
             found = self._try(commit)
             self._keep(tried=(*self.record.tried, found))
-        reason = printable(found.message.partition("\n")[0])
+        reason = printable(_first(found.message))
         self.progress.say(f"{found.fate:<8} {short} {reason}  {found.seconds:.1f} s")
         return found
 
@@ -103,10 +103,9 @@ class Hunt:
             return
         said = "cannot be judged" if found.fate is Fate.SKIPPED else f"is {found.fate} here"
         raise UsageError(
-            f"{option} {said}, so there is nothing to bisect: {found.message}",
+            f"{option} {said}, so nothing is bisected: {_first(found.message)}",
             where=f"{commit.sha[:_DIGITS]} {commit.subject}",
-            next_step=f"give another commit, board, layout or limit; the runs are in "
-            f"{found.directory}",
+            next_step=f"see {found.directory}; give another commit, board, layout or limit",
         )
 
     def _search(self, asked: Asked) -> None:
@@ -154,6 +153,11 @@ class Hunt:
         results.write(self.directory, self.record.model_copy(update=fields))
 
 
+def _first(message: str) -> str:
+    """Return the first line."""
+    return message.partition("\n")[0]
+
+
 def begin(asked: Asked, runs: Path, resume: Path | None) -> Path:
     """Write a new record, or that of the bisection to go on with; return its directory.
 
@@ -172,7 +176,14 @@ def begin(asked: Asked, runs: Path, resume: Path | None) -> Path:
                 where=str(resume),
                 next_step="repeat its command line (bisect.json has it), or leave --resume out",
             )
-        record = record.model_copy(update={"error": "", "ended": None, "found": ()})
+        ends = (asked.good, asked.bad)  # which may not boot on a host that has too much to do
+        tried = (
+            each
+            for each in record.tried
+            if each.fate is not Fate.SKIPPED or each.commit not in ends
+        )
+        fresh = {"error": "", "ended": None, "found": (), "tried": tuple(tried)}
+        record = record.model_copy(update=fresh)
     results.write(directory, record)
     return directory
 

@@ -112,7 +112,7 @@ class TestHunt:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (["bad", "good", "bad"], r"--good is bad here, so .*: it is bad"),
+            (["bad", "good", "bad"], r"--good is bad here, so nothing is bisected: it is bad"),
             (["good", "bad", "good"], r"--bad is good here"),
             (["skipped", "good", "bad"], r"--good cannot be judged, .*: it is skipped"),
         ],
@@ -145,6 +145,15 @@ class TestHunt:
         with pytest.raises(HostError):
             bisected(tree, "HEAD~4", "HEAD", directory)
         assert asked_of(tree) == ["host"]
+
+    def test_an_end_that_could_not_be_judged_is_tried_again(self, history):
+        tree = history("good", "good", "skipped")
+        directory = None
+        for _ in range(2):
+            with pytest.raises(UsageError, match="--bad cannot be judged"):
+                bisected(tree, "HEAD~2", "HEAD", directory)
+            (directory,) = (tree.parent / "runs").iterdir()
+        assert asked_of(tree) == ["good", "skipped", "skipped"]
 
     def test_another_bisection_is_not_gone_on_with(self, history):
         tree = history("good", "good", "bad")
