@@ -1,24 +1,35 @@
 #!/bin/sh
-# cma-cost [AREA]: what allocations of each size cost while 7/8 of AREA are pages of each kind.
+# cma-cost [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 7/8 of
+# AREA are pages of each kind; all kinds and sizes by default.
 #
 # For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
 # kernel's command line), so that nothing from outside comes in. Prints KTAP: a case KIND-SIZE with
-# the lines "# alloc: N ns" and "# free: N ns". Kinds are those of cma-occupy, "nothing", and
-# "fragmented": every other 64 KiB of the first 8 MiB is another buffer. AREA is the default one's
-# name: buffers come from /dev/cma_test.
+# the lines "# alloc: N ns", "# free: N ns" and "# handle: N", which counts the allocations of
+# /dev/cma_test. Kinds are those of cma-occupy, "nothing", and "fragmented": every other 64 KiB of
+# the first 8 MiB is another buffer. AREA is the default one's name: buffers come from
+# /dev/cma_test.
 #
-# Example: cma-cost linux,cma
+# Example: cma-cost -k nothing,anon -s 4K,1M linux,cma
 
-area=${1:-linux,cma}
 kinds="nothing clean dirty anon mlock fragmented"
 sizes="4K 16K 64K 256K 1M 4M 16M"
 disk=/tmp/cost
-held=$(($(cat "/sys/kernel/debug/cma/$area/count") * 4096 / 8 * 7))
 
 fail() {
 	echo "Bail out! cma-cost: $1"
 	exit 1
 }
+
+while getopts k:s: option; do
+	case $option in
+	k) kinds=$(echo "$OPTARG" | tr , ' ') ;;
+	s) sizes=$(echo "$OPTARG" | tr , ' ') ;;
+	*) fail "no such option" ;;
+	esac
+done
+shift $((OPTIND - 1))
+area=${1:-linux,cma}
+held=$(($(cat "/sys/kernel/debug/cma/$area/count") * 4096 / 8 * 7))
 
 # A file system in memory, so that its disk takes instructions and no time of the host.
 set -- /sys/block/zram*
@@ -27,13 +38,17 @@ echo 64M >"/sys/block/$zram/disksize" && mke2fs -q -b 4096 -F "/dev/$zram" >/dev
 	mkdir -p $disk && mount -t ext4 "/dev/$zram" $disk || fail "no ext4 on zram"
 insmod /lib/cma/cma_test.ko || fail "insmod"
 
+handles() {
+	cma-ctl list | sed 's/.*"handle": \([0-9]*\).*/\1/'
+}
+
 fragment() {
 	n=0
 	while [ $n -lt 128 ]; do
 		cma-ctl alloc 64K >/dev/null || fail "fragmenting"
 		n=$((n + 1))
 	done
-	for handle in $(cma-ctl list | sed 's/.*"handle": \([0-9]*\).*/\1/'); do
+	for handle in $(handles); do
 		[ $((handle % 2)) = 0 ] || cma-ctl free "$handle" >/dev/null
 	done
 }
@@ -50,11 +65,7 @@ begin() {
 end() {
 	case $1 in
 	nothing) ;;
-	fragmented)
-		for handle in $(cma-ctl list | sed 's/.*"handle": \([0-9]*\).*/\1/'); do
-			cma-ctl free "$handle" >/dev/null
-		done
-		;;
+	fragmented) for handle in $(handles); do cma-ctl free "$handle" >/dev/null; done ;;
 	*) cma-occupy end >/dev/null ;;
 	esac
 }
@@ -74,7 +85,7 @@ for kind in $kinds; do
 		case=$((case + 1))
 		begin "$kind"
 		if said=$(cma-ctl cost $size 2>&1); then
-			echo "$said" | sed 's/.*"alloc_ns": \([0-9]*\), "free_ns": \([0-9]*\).*/    # alloc: \1 ns\n    # free: \2 ns/'
+			echo "$said" | sed 's/.*"alloc_ns": \([0-9]*\), "free_ns": \([0-9]*\), "handle": \([0-9]*\).*/    # alloc: \1 ns\n    # free: \2 ns\n    # handle: \3/'
 			echo "    ok $case $size"
 		else
 			echo "    not ok $case $size # $said"

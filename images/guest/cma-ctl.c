@@ -323,8 +323,8 @@ static int cmd_cost(const struct options *opt, char **argv)
 	call(fd, CMA_TEST_IOC_ALLOC, &made);
 	freed.handle = made.handle;
 	call(fd, CMA_TEST_IOC_FREE, &freed);
-	printf("{\"alloc_ns\": %llu, \"free_ns\": %llu}\n", (unsigned long long)made.took_ns,
-	       (unsigned long long)freed.took_ns);
+	printf("{\"alloc_ns\": %llu, \"free_ns\": %llu, \"handle\": %u}\n",
+	       (unsigned long long)made.took_ns, (unsigned long long)freed.took_ns, made.handle);
 	return EXIT_OK;
 }
 
