@@ -92,20 +92,26 @@ class Boots(Closing):
 
     @contextmanager
     def boot(
-        self, layout: Layout | str, append: str = "", *, edit: Edit | None = None
+        self,
+        layout: Layout | str,
+        append: str = "",
+        *,
+        edit: Edit | None = None,
+        options: tuple[str, ...] = (),
     ) -> Iterator[Guest]:
         """Boot this session's kernel and board with a layout: a value, a name or a TOML file.
 
         `append` follows the session's own `--append` on the command line. `edit` changes the
-        checked tree, for what a layout does not say. Commands go over the console, which needs
-        no login. Raises what `Guest.boot` raises: KernelFaulted, GuestTimeout (of which
-        `GuestStuck` is one kind), GuestDied.
+        checked tree, for what a layout does not say. `options` are further words for QEMU.
+        Commands go over the console, which needs no login. Raises what `Guest.boot` raises:
+        KernelFaulted, GuestTimeout (of which `GuestStuck` is one kind), GuestDied.
         """
         chosen = layout if isinstance(layout, Layout) else load_layout(layout)
         self._number += 1
         log, directory = self._place(chosen)
         prepared = self._with_layout(chosen)
         launch = prepared.launch(" ".join(filter(None, (self._append, _EARLY, append))))
+        launch = replace(launch, extra=(*launch.extra, *options))
         if edit is not None:
             launch = replace(launch, dtb=_edited(prepared.tree.blob, edit, directory))
         self._cited = log

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from harness.report import parts
 from harness.report.grid import grid
 from harness.results.record import RunRecord, write_whole
 
@@ -22,4 +23,6 @@ def render(record: RunRecord) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    return environment.from_string(_TEMPLATE.read_text()).render(record=record, grid=grid(record))
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        record=record, grid=grid(record), bars=parts.bars, names=parts.names
+    )

@@ -18,10 +18,7 @@ from harness.guest.guest import Guest
 from harness.guest.qemu import Image
 from harness.guest.stored import Stored
 
-from .conftest import DONE, RUN, SECONDS, Cost, Costs, costs
-
-KINDS = ("nothing", "clean", "dirty", "anon", "mlock", "fragmented")
-SIZES = ("4K", "16K", "64K", "256K", "1M", "4M", "16M")
+from .conftest import DONE, KINDS, RUN, SECONDS, SIZES, Costs, costs, differences
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -36,7 +33,7 @@ def test_cost(
     assert cost.free > 0
 
 
-def test_the_same_guest_counts_the_same(counted: Costs, count: Callable[[], Costs]) -> None:
+def test_the_same_guest_counts_the_same(counted: Costs, count: Callable[..., Costs]) -> None:
     assert differences(counted, count()) == {}
 
 
@@ -56,11 +53,6 @@ def test_a_copy_that_goes_on_in_the_middle_counts_the_same(
         copy.console.wait_for(DONE, SECONDS, "counting")
         text = copy.console.text()
     assert differences(counted, costs(text)) == {}
-
-
-def differences(one: Costs, other: Costs) -> dict[tuple[str, str], tuple[Cost, Cost]]:
-    """Return where they differ."""
-    return {key: (cost, other[key]) for key, cost in one.items() if other[key] != cost}
 
 
 @pytest.mark.parametrize("size", ["1M", "4M", "16M"])
