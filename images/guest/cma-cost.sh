@@ -29,7 +29,10 @@ while getopts k:s: option; do
 done
 shift $((OPTIND - 1))
 area=${1:-linux,cma}
-held=$(($(cat "/sys/kernel/debug/cma/$area/count") * 4096 / 8 * 7))
+shown=/sys/kernel/debug/cma/$area
+[ -e "$shown" ] || shown=/sys/kernel/debug/cma/cma-$area # before 6.1
+count=$(cat "$shown/count") || fail "no area $area"
+held=$((count * 4096 / 8 * 7))
 
 # A file system in memory, so that its disk takes instructions and no time of the host.
 set -- /sys/block/zram*
