@@ -15,14 +15,14 @@ from harness.cma.parts import FUNCTIONS, NAMES, REST
 from .conftest import KINDS, SIZES, Costs, Parted
 
 LARGE = ("1M", "4M", "16M")
-EXPLAINED = 0.8  # of an allocation of 1 MiB and more, without the rest
+EXPLAINED = 0.9  # of each allocation, without the rest; 97 % were seen on 5.10 to 7.3
 
 
 @pytest.mark.parametrize("part", NAMES)
-def test_part_is_told_apart(part: str, told: frozenset[str], counted: Costs) -> None:
+def test_part_is_told_apart(part: str, told: frozenset[str], parted: Parted) -> None:
     if part not in told:
         pytest.skip(f"not told apart: the kernel has none of {', '.join(FUNCTIONS[part])}")
-    assert counted
+    assert any(found[part] > 0 for found in parted.parts.values())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -35,9 +35,7 @@ def test_parts(
     for name, cost in found.items():
         metric(f"part.{name}", cost, "instructions")
     assert parted.costs[kind, size] == counted[kind, size]
-    assert found[REST] >= 0
-    if size in LARGE:
-        assert found[REST] < (1 - EXPLAINED) * counted[kind, size].alloc
+    assert 0 <= found[REST] < (1 - EXPLAINED) * counted[kind, size].alloc
 
 
 @pytest.mark.parametrize("size", LARGE)
