@@ -2,27 +2,32 @@
 
 All copies of a stored guest are the same guest at the same moment. What shaped it is its key:
 kernel, initramfs, device tree, command line, machine, and QEMU itself.
+
+There are two of them: one whose console has a shell, for whatever tests do, and the same one when
+it waits for a KUnit case to run alone (harness/guest/waiting.py).
 """
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from harness import boots
 from harness.cache import Cache, digest_file
 from harness.cell import Prepared
+from harness.cma import counters
 from harness.errors import HarnessError
 from harness.guest.guest import Guest
 from harness.guest.qemu import Image, Launch, Sockets, argv
-from harness.guest.stored import Stored
+from harness.guest.stored import NotRestored, Stored
+from harness.guest.waiting import Waiting
 from harness.process import find, run
 from harness.progress import Progress
 
 _KIND = "guest"
 _FORMAT = 1  # of what is stored, and of how it is restored
-_DIGEST = "digest"
 _MOST = 40  # are kept, some 2 GB: each new kernel or layout makes one
 
 
@@ -34,7 +39,8 @@ class Copies:
         self._launch = prepared.launch(append)
         self._cache = cache
         self._progress = progress
-        self._sound: Stored | None = None
+        self._sound: dict[bool, Stored] = {}
+        self._made_again: set[bool] = set()
         self._failed: HarnessError | None = None
 
     def prepare(self, directory: Path) -> None:
@@ -44,33 +50,53 @@ class Copies:
         except HarnessError as error:
             self._failed = error
 
-    def start(self, directory: Path) -> Guest:
+    def start(self, directory: Path, *, waiting: bool = False) -> Guest:
         """Return a copy that runs; `directory` gets what a boot gives it.
 
-        Its console.log is that of the guest which was stored, then of each copy. Raises what
+        With `waiting` it is one on whose console cma-case waits, and that has no ssh. Its
+        console.log is that of the guest which was stored, then of each copy. Raises what
         `boots.start` raises when the one to be stored does not boot, and what `Guest.restore` does.
         """
-        stored = self._stored(directory)
-        launch = replace(self._launch, initrd=stored.directory / boots.INITRAMFS)
-        return Guest.restore(launch, stored, directory, slow=self._prepared.cell.kernel.slow)
+        stored = self._stored(directory, waiting=waiting)
+        try:
+            return self._restore(stored, directory, waiting=waiting)
+        except NotRestored as error:
+            if waiting in self._made_again:
+                raise
+            self._progress.say(f"guest    {error.what}: it is made again")
+        self._made_again.add(waiting)
+        self._drop(stored, waiting=waiting)
+        return self._restore(self._stored(directory, waiting=waiting), directory, waiting=waiting)
 
-    def _stored(self, directory: Path) -> Stored:
+    def _restore(
+        self, stored: Stored, directory: Path, *, waiting: bool, image: Image | None = None
+    ) -> Guest:
+        launch = replace(self._launch, initrd=stored.directory / boots.INITRAMFS, image=image)
+        slow = self._prepared.cell.kernel.slow
+        return Guest.restore(launch, stored, directory, slow=slow, login=not waiting)
+
+    def _stored(self, directory: Path, *, waiting: bool = False) -> Stored:
         """Return the stored guest; it is looked at once whether it is as it was made."""
         if self._failed is not None:
             raise self._failed
-        if self._sound is None:
-            inputs = _inputs(self._prepared, self._launch)
-            found = self._obtain(inputs, directory)
-            if not _is_sound(found):
+        if waiting not in self._sound:
+            found = self._obtain(directory, waiting=waiting)
+            if not found.is_sound():
                 self._progress.say("guest    the stored one is damaged: it is made again")
-                self._cache.drop(_KIND, found.directory.name)
-                found = self._obtain(inputs, directory)
-            self._sound = found
-        return self._sound
+                self._drop(found, waiting=waiting)
+                found = self._obtain(directory, waiting=waiting)
+            self._sound[waiting] = found
+        return self._sound[waiting]
 
-    def _obtain(self, inputs: dict[str, object], directory: Path) -> Stored:
+    def _drop(self, stored: Stored, *, waiting: bool) -> None:
+        self._sound.pop(waiting, None)
+        self._cache.drop(_KIND, stored.directory.name)
+
+    def _obtain(self, directory: Path, *, waiting: bool) -> Stored:
+        inputs = _inputs(self._prepared, self._launch) | ({"waiting": True} if waiting else {})
+        fill = self._fill_waiting if waiting else self._fill
         with self._progress.phase("guest", "booting the one to be copied") as phase:
-            entry = self._cache.make(_KIND, inputs, lambda aside: self._fill(aside, directory))
+            entry = self._cache.make(_KIND, inputs, lambda aside: fill(Stored(aside), directory))
             if entry.made:
                 self._cache.keep(_KIND, _MOST)
             stored = Stored(entry.path)
@@ -78,22 +104,34 @@ class Copies:
             phase.note(f"stored, {size / 1e6:.0f} MB{'' if entry.made else ' (cached)'}")
         return stored
 
-    def _fill(self, aside: Path, directory: Path) -> None:
+    def _fill(self, stored: Stored, directory: Path) -> None:
         """Boot in the run's own directory, which keeps the log of a boot that fails."""
-        stored = Stored(aside)
         launch = replace(self._launch, image=Image(stored.memory))
         with boots.start(self._prepared, launch, directory) as guest:
             guest.console.run("true", boots.BOOT_SECONDS)
             guest.store(stored)
-        shutil.move(directory / boots.INITRAMFS, aside / boots.INITRAMFS)
-        (aside / _DIGEST).write_text(stored.digest())
+        shutil.move(directory / boots.INITRAMFS, stored.directory / boots.INITRAMFS)
+        stored.seal()
 
+    def _fill_waiting(self, stored: Stored, directory: Path) -> None:
+        """Store a copy of the other one again, when cma-case waits in it.
 
-def _is_sound(stored: Stored) -> bool:
-    try:
-        return stored.digest() == (stored.directory / _DIGEST).read_text()
-    except OSError:
-        return False
+        It has taken its snapshots once: with the first comes memory that it keeps, and for which
+        the next, in the copies, would have to look again.
+        """
+        first = self._stored(directory)
+        run(["cp", "--sparse=always", first.memory, stored.memory])
+        image = Image(stored.memory, restored=True, stored_again=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="cma-waiting-") as work,
+            self._restore(first, Path(work), waiting=True, image=image) as guest,
+        ):
+            waiting = Waiting.enter(guest.console, boots.BOOT_SECONDS)
+            for pages in (False, True):
+                counters.take(waiting, pages=pages)
+            guest.store(stored)
+        (stored.directory / boots.INITRAMFS).hardlink_to(first.directory / boots.INITRAMFS)
+        stored.seal()
 
 
 def _inputs(prepared: Prepared, launch: Launch) -> dict[str, object]:

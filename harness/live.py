@@ -21,6 +21,7 @@ from harness.faults import Fault, extract
 from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
+from harness.guest.waiting import Waiting
 from harness.kernel.symbols import Symbols
 from harness.module_run import KUNIT_FILTER, Load, ModuleRun, Outcome
 from harness.results.record import Span
@@ -187,8 +188,9 @@ class LiveCell(Closing):
             self._settle(self._active)
         self.discard()
         try:
+            waiting = self._begin_waiting(single)
             found = self.outcome(single, suite, 1, timeout)
-            if not found.verdict.good:
+            if not found.verdict.good or (waiting and self._is_clean(single, waiting, timeout)):
                 return found
             end = self.module_end(single, timeout)
             if not end.verdict.good:
@@ -199,6 +201,34 @@ class LiveCell(Closing):
             self._modules.pop(single, None)
             self._active = None
             self.discard()
+
+    def _begin_waiting(self, load: Load) -> Waiting | None:
+        """Have cma-case load the module in a copy where it waits, if all can be judged there.
+
+        Where the kernel looks for leaks it does so before and behind an rmmod.
+        """
+        if load.behind or self.finds_leaks:
+            return None
+        assert self._copies is not None
+        self._guest = guest = self._copies.start(self.directory, waiting=True)
+        self.boots.append(guest.boot_seconds)
+        self._before = self._first
+        waiting = Waiting(guest.console)
+        self._begin(load, guest, waiting)
+        return waiting
+
+    def _is_clean(self, load: Load, waiting: Waiting, timeout: float) -> bool:
+        """Whether all is as it was before the module was loaded; if not, its unloading decides.
+
+        The guest ends with the module in it. What was broken is judged behind an rmmod, for a
+        module may hold what it frees then.
+        """
+        run = self._modules[load]
+        if run.spotless(timeout * self._slow) and not audit(self._first, counters.take(waiting)):
+            return True
+        if run.guest.machine.alive:
+            run.leave()
+        return False
 
     def _filters(self) -> bool:
         """Whether the kernel's KUnit can be told which case of a module to run."""
@@ -239,10 +269,10 @@ class LiveCell(Closing):
         return outcome
 
     def _run(self, load: Load) -> ModuleRun:
-        return self._modules.get(load) or self._begin(load)
+        return self._modules.get(load) or self._begin(load, self.bare())
 
-    def _begin(self, load: Load) -> ModuleRun:
-        run = ModuleRun(self.bare(), load, self.log_name(), self.explain, self.lost)
+    def _begin(self, load: Load, guest: Guest, waiting: Waiting | None = None) -> ModuleRun:
+        run = ModuleRun(guest, load, self.log_name(), self.explain, self.lost, waiting)
         self._modules[load] = run
         self._active = load
         return run
@@ -261,7 +291,7 @@ class LiveCell(Closing):
         """Have a module stay in the guest; one that did not load once is not asked again."""
         run = self._modules.get(load)
         if load not in self._present and (run is None or run.loaded(0).verdict.good):
-            run = self._begin(load)
+            run = self._begin(load, self.bare())
             self._settle(load)
         if load not in self._present:
             assert run is not None

@@ -24,6 +24,7 @@ from harness.guest.guest import Guest
 from harness.guest.kmemleak import Blind
 from harness.guest.running import Running
 from harness.guest.stream import LONGEST_MATCH
+from harness.guest.waiting import Waiting
 from harness.kernel.kunit_elf import Suite
 from harness.ktap.tree import worse
 from harness.results import from_ktap
@@ -32,9 +33,10 @@ from harness.verdict import Verdict
 
 # Modules heed it, and it can be written to, where it has mode 0600; 6.12 has, 6.1 has not.
 KUNIT_FILTER = "/sys/module/kunit/parameters/filter_glob"
+_START_SECONDS = 30.0
 _UNLOAD_SECONDS = 30.0
 _PRINT_SECONDS = 60.0  # a slow console prints 10 KiB a second
-_OURS = b"cma-harness: printed up to here "
+_OURS = "cma-harness: printed up to here "
 _SLICE = 1.0  # seconds between two looks at a case's deadline
 Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
 
@@ -85,6 +87,11 @@ class Load:
         return " && ".join([*(other.insmod for other in self.behind), *filtered, own])
 
     @property
+    def line(self) -> str:
+        """What asks cma-case to load it, with nothing behind it."""
+        return " ".join(["load", self.only, self.place, *self.parameters])
+
+    @property
     def rmmod(self) -> str:
         """What unloads it."""
         names = (self.module, *(other.module for other in reversed(self.behind)))
@@ -95,7 +102,7 @@ class ModuleRun:
     """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's.
 
     `lost` looks for memory that was lost and says what it found; it is told whether what it looks
-    for is old enough to be seen at once.
+    for is old enough to be seen at once. With `waiting`, cma-case loads the module.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class ModuleRun:
         log: str,
         explain: Callable[[Sequence[Fault]], str],
         lost: Callable[[bool], str],
+        waiting: Waiting | None = None,
     ) -> None:
         self.guest = guest
         self._load = load
@@ -112,6 +120,7 @@ class ModuleRun:
         self._log = log
         self._explain = explain
         self._lost = lost
+        self._waiting = waiting
         self._parser = ktap.Parser()
         self._results: dict[Key, Outcome] = {}
         self._why = ""  # why there will be no more results, once there will be none
@@ -121,7 +130,8 @@ class ModuleRun:
         self._broke = Verdict.LOST  # what a load that never ended is
         self._report: ktap.Report | None = None
         self.damaged = False  # whether the guest must be replaced
-        self._running = Running(guest.console, load.insmod)
+        shell, command = (waiting, load.line) if waiting else (guest.console, load.insmod)
+        self._running = Running(guest.console, shell.begin(command, _START_SECONDS))
 
     def outcome(self, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a case ended; wait up to `timeout` seconds for each next result.
@@ -157,6 +167,17 @@ class ModuleRun:
             self.damaged |= not self._ended.verdict.good
         return self._ended
 
+    def spotless(self, timeout: float) -> bool:
+        """Whether the load ended as it should, and said and did nothing that is not a case's."""
+        self._advance(timeout, None)
+        return self._running.status == 0 and not self._problems and not self._strays()
+
+    def leave(self) -> None:
+        """Have the console's shell unload the module that cma-case has loaded."""
+        if self._waiting is not None:
+            self._waiting.leave()
+            self._waiting = None
+
     def _advance(self, timeout: float, until: Key | None) -> None:
         deadline = time.monotonic() + timeout
         while not self._why and (until is None or until not in self._results):
@@ -187,7 +208,7 @@ class ModuleRun:
         late: tuple[ktap.Case, ...] = ()
         deadline = time.monotonic() + _PRINT_SECONDS
         with suppress(GuestDied):  # what it had said is there, and the next wait tells the rest
-            self.guest.console.send(b"echo '%s%s' >/dev/kmsg\n" % (_OURS, mark))
+            self._say(_OURS + mark.decode())
             while mark not in seen:
                 if time.monotonic() >= deadline:
                     self._problems.append(f"printk did not get on within {_PRINT_SECONDS:g} s")
@@ -196,6 +217,13 @@ class ModuleRun:
                 late += self._parser.feed(text)
                 seen = (seen + text)[-LONGEST_MATCH:]
         return late
+
+    def _say(self, text: str) -> None:
+        """Have the kernel log a text, without waiting for that."""
+        if self._waiting is not None:
+            self._waiting.begin(f"say {text}", _START_SECONDS)
+        else:
+            self.guest.console.send(f"echo '{text}' >/dev/kmsg\n".encode())
 
     def _flushed(self, deadline: float) -> bool:
         """Whether, at the deadline, printk still held back a result.
@@ -317,7 +345,7 @@ class ModuleRun:
     def _said(self, start: int) -> str:
         """Return the kernel's messages from an offset of console.log on."""
         found = marks.messages(self.guest.console.text(start)).splitlines(keepends=True)
-        text = b"".join(line for line in found if _OURS not in line)
+        text = b"".join(line for line in found if _OURS.encode() not in line)
         return text.decode("utf-8", "replace").replace("\r", "").strip()
 
     def _look_for_leaks(self, *, aged: bool) -> str:

@@ -110,11 +110,21 @@ class Guest(Closing):
         return cls(machine, console, login, phases, slow=slow, power_off=launch.power_off)
 
     @classmethod
-    def restore(cls, launch: Launch, stored: Stored, directory: Path, *, slow: float = 1) -> Self:
+    def restore(
+        cls,
+        launch: Launch,
+        stored: Stored,
+        directory: Path,
+        *,
+        slow: float = 1,
+        login: bool = True,
+    ) -> Self:
         """Start a copy of a stored guest, which goes on where that was stopped.
 
         `directory` gets what `boot` gives it; console.log goes on in the one that is there, and
-        begins with what the stored guest had said. Raises what `boot` raises.
+        begins with what the stored guest had said. `launch.image` is for a copy that is to be
+        stored again. Without `login` nothing is typed, and all goes over the console. Raises what
+        `boot` raises, and HostError when QEMU does not take what is stored.
         """
         directory.mkdir(parents=True, exist_ok=True)
         _write_script(launch, directory)
@@ -122,7 +132,7 @@ class Guest(Closing):
         if not log.exists():
             shutil.copyfile(stored.console, log)
         began = time.monotonic()
-        image = Image(stored.memory, restored=True)
+        image = launch.image or Image(stored.memory, restored=True)
         machine = Machine.start(replace(launch, image=image), directory)
         made = time.monotonic()
         console = Console(machine.console, why=machine.why, slow=slow, before=log.read_bytes())
@@ -130,7 +140,7 @@ class Guest(Closing):
         try:
             load(machine, stored)
             machine.cont()
-            if launch.network:
+            if launch.network and login:
                 keys = Keys(Ed25519PrivateKey.generate(), stored.host_key.read_bytes())
                 console.run(f"echo '{keys.authorized}' >{AUTHORIZED_KEYS}", _LOGIN_SECONDS)
         except BaseException:

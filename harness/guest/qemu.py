@@ -57,10 +57,12 @@ class Image:
 
     A `restored` one only reads it: what it writes is its own (copy on write), so that many can
     run from one file. It waits for its state, and its console goes on in the log that is there.
+    One that is `stored_again` has a file of its own to write to.
     """
 
     memory: Path
     restored: bool = False
+    stored_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _memory(launch: Launch) -> tuple[str, ...]:
     """The machine's memory as a file, where it is to outlive its QEMU."""
     if launch.image is None:
         return ()
-    share = "off" if launch.image.restored else "on"
+    share = "off" if launch.image.restored and not launch.image.stored_again else "on"
     file = f"mem-path={_option(launch.image.memory)},size={launch.memory}M,share={share}"
     return (
         *("-object", f"memory-backend-file,id=memory,{file}"),

@@ -6,15 +6,16 @@ from harness.guest import marks
 from harness.guest.console import Console
 from harness.guest.stream import LONGEST_MATCH
 
-_START_SECONDS = 30.0
-
 
 class Running:
-    """A command started on a guest's console; `status` is its exit status once it has ended."""
+    """A command started on a guest's console; `status` is its exit status once it has ended.
 
-    def __init__(self, console: Console, command: str) -> None:
+    `mark` is what it was begun with (`Console.begin`).
+    """
+
+    def __init__(self, console: Console, mark: bytes) -> None:
         self._console = console
-        self._mark = console.begin(command, _START_SECONDS)
+        self._mark = mark
         self._end = b""
         self.status: int | None = None
         self.start = console.position

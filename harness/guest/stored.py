@@ -13,13 +13,17 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import GuestTimeout, HostError
+from harness.errors import GuestDied, GuestTimeout, HostError
 from harness.guest.machine import CONSOLE_LOG, Machine, Qmp
 
 _SECONDS = 60.0
 # Both ends must agree on them. Names of QEMU 7.2 to 11; events tell the end without polling.
 _CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
 _CHUNK = 1 << 20
+
+
+class NotRestored(HostError):
+    """QEMU does not take a stored guest, which another QEMU, or one like it, has written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,21 @@ class Stored:
         """The public key that its ssh server has, in ssh's wire format; empty without a network."""
         return self.directory / "host_key"
 
+    def seal(self) -> None:
+        """Note what the files hold, for `is_sound`."""
+        self._digest.write_text(self.digest())
+
+    def is_sound(self) -> bool:
+        """Whether they are as they were sealed."""
+        try:
+            return self.digest() == self._digest.read_text()
+        except OSError:
+            return False
+
+    @property
+    def _digest(self) -> Path:
+        return self.directory / "digest"
+
     def digest(self) -> str:
         """Return a SHA-256 over what the files hold; holes of the memory are left out."""
         whole = hashlib.sha256()
@@ -69,10 +88,18 @@ def save(machine: Machine, stored: Stored) -> None:
 
 
 def load(machine: Machine, stored: Stored) -> None:
-    """Give a QEMU that was started for it the state of a stored guest; it is stopped."""
+    """Give a QEMU that was started for it the state of a stored guest; it is stopped.
+
+    Raises `NotRestored` when QEMU does not take it, after which QEMU ends.
+    """
     machine.qmp.execute("migrate-set-capabilities", capabilities=_CAPABILITIES)
-    machine.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(stored.state))}")
-    _await(machine.qmp, "restoring the guest")
+    try:
+        machine.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(stored.state))}")
+        _await(machine.qmp, "restoring the guest")
+    except (HostError, GuestDied) as error:
+        raise NotRestored(
+            f"QEMU does not take the stored guest: {machine.why()}", where=str(stored.state)
+        ) from error
 
 
 def _await(qmp: Qmp, doing: str) -> None:

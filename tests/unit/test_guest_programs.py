@@ -21,6 +21,6 @@ def test_a_file_or_a_folder_is_a_program_and_all_have_lib(tmp_path):
 
 
 def test_the_programs_of_the_image_are_found():
-    assert {"cma-ctl", "cma-occupy", "cma-snapshot", "cma-churn"} <= program_sources(
+    assert {"cma-ctl", "cma-case", "cma-snapshot", "cma-churn"} <= program_sources(
         IMAGES / "guest"
     ).keys()

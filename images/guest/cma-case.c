@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cma-case: what a KUnit case in a guest of its own needs, from one process that is there already.
+ *
+ * Guests are stored while it waits for a line. In a copy nothing has to be forked, executed or
+ * paged in then, which under TCG, whose translations are not stored, takes longer than the case.
+ *
+ * What is asked for comes as lines, "MARK load FILTER FILE [PARAMETER ...]", "MARK say TEXT",
+ * "MARK cma-snapshot [--pages]"; behind what each prints comes "MARK:STATUS.". The terminal must
+ * not echo.
+ */
+
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "report.h"
+#include "snapshot.h"
+
+#define FILTER "/sys/module/kunit/parameters/filter_glob"
+#define KMSG "/dev/kmsg"
+#define LONGEST 4096	/* of n_tty in canonical mode */
+
+static const char usage_text[] =
+	"usage: cma-case\n"
+	"\n"
+	"Say \"cma-case: waiting\", then do what each line of standard input asks for:\n"
+	"\n"
+	"  MARK load FILTER FILE [PARAMETER ...]   have KUnit run the cases that FILTER names alone,\n"
+	"                                          and load the module FILE\n"
+	"  MARK say TEXT                           have the kernel log TEXT\n"
+	"  MARK cma-snapshot [--pages]             as the program of that name\n"
+	"\n"
+	"Behind what each prints comes MARK:STATUS. on a line. An empty line, or none, is the end.\n"
+	"\n"
+	"Exit status: 0 done, 1 what the kernel refused, 2 usage.\n"
+	"\n"
+	"Example: echo '~1 load suite.case /lib/cma/cma_kunit.ko' | cma-case\n";
+
+/* What the line that is worked on begins with; NULL between lines. */
+static const char *mark;
+
+static void end_of_line(int status)
+{
+	if (mark)
+		printf("%s:%d.\n", mark, status);
+	fflush(stdout);
+	mark = NULL;
+}
+
+/* Something has ended the program, and someone waits for the mark. */
+static void at_exit(int status, void *nothing)
+{
+	(void)nothing;
+	end_of_line(status);
+}
+
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		die(path);
+	close(fd);
+}
+
+static int load(const char *filter, const char *file, const char *parameters)
+{
+	int fd, status = EXIT_OK;
+
+	put(FILTER, filter);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		die(file);
+	if (syscall(SYS_finit_module, fd, parameters, 0)) {
+		printf("cma-case: %s: %s (%s)\n", file, errno_name(errno), strerror(errno));
+		status = EXIT_ERRNO;
+	}
+	close(fd);
+	return status;
+}
+
+static int work(const char *what, char *rest)
+{
+	if (!strcmp(what, "load")) {
+		const char *filter = strtok_r(NULL, " ", &rest);
+		const char *file = strtok_r(NULL, " ", &rest);
+
+		if (!file)
+			usage_error("load what?", what);
+		return load(filter, file, rest ? rest : "");
+	}
+	if (!strcmp(what, "say")) {
+		char text[LONGEST + 1];
+
+		/* Without a newline printk would keep it until the next message. */
+		snprintf(text, sizeof(text), "%s\n", rest);
+		put(KMSG, text);
+	} else if (!strcmp(what, "cma-snapshot")) {
+		snapshot_print(!strcmp(rest, "--pages"));
+	} else {
+		usage_error("nothing that it does", what);
+	}
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static char line[LONGEST];
+
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		fputs(usage_text, stdout);
+		return EXIT_OK;
+	}
+	if (argc > 1)
+		usage_error("it takes no arguments", argv[1]);
+	if (on_exit(at_exit, NULL))
+		die("on_exit");
+	setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
+	puts("cma-case: waiting");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		char *rest, *what;
+
+		line[strcspn(line, "\n")] = '\0';
+		mark = strtok_r(line, " ", &rest);
+		if (!mark)
+			break;
+		what = strtok_r(NULL, " ", &rest);
+		if (!what)
+			usage_error("nothing is asked for", mark);
+		end_of_line(work(what, rest));
+	}
+	return EXIT_OK;
+}

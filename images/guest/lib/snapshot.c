@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The counters of the zones are compared with the free lists and with the flags of the pages, so
+ * all of it must be of one moment: it is read between two readings of the counters (their per-CPU
+ * parts folded in by stat_refresh), and again until these two agree. "settled" says whether they
+ * did in the end.
+ */
+
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+
+#include "snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/kernel-page-flags.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "areas.h"
+#include "frames.h"
+#include "report.h"
+
+#define SYSFS "/sys/kernel/mm/cma"
+#define KPAGEFLAGS "/proc/kpageflags"
+#define STAT_REFRESH "/proc/sys/vm/stat_refresh"
+#define READINGS 200
+#define PAUSE_US 2000
+#define MAX_ZONES 16
+#define MAX_TYPES 8
+#define MAX_ODD 4
+#define NAME 64
+#define MISSING ULONG_MAX
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
+
+/* A number of a file, under the kernel's name for it. */
+struct number {
+	const char *key;
+	unsigned long value;
+};
+
+enum { FREE, MOVABLE, UNMOVABLE, UNNAMED, CLASSES };
+
+static const char *const class_names[CLASSES] = { "free", "movable", "unmovable", "unnamed" };
+
+/* What changes of an area. */
+struct view {
+	uint64_t used, maxchunk;
+	uint32_t *bitmap;
+	size_t words;
+	unsigned long pages[2][CLASSES];	/* [whether the bit is set] */
+	struct { uint64_t pfn, flags; } odd[MAX_ODD];
+	unsigned int odds;
+};
+
+enum { Z_FREE, Z_FREE_CMA, Z_ZSPAGES, Z_SPANNED, Z_PRESENT, Z_MANAGED, Z_CMA, Z_NUMBERS };
+
+static const char *const zone_keys[Z_NUMBERS] = {
+	"nr_free_pages", "nr_free_cma", "nr_zspages", "spanned", "present", "managed", "cma",
+};
+
+struct zone {
+	int node;
+	char name[NAME];
+	unsigned long numbers[Z_NUMBERS];
+	unsigned long start_pfn, per_cpu, cpus, user;
+	unsigned long free[MAX_TYPES], blocks[MAX_TYPES];
+	bool capped;	/* whether a free list was too long for the kernel to count */
+};
+
+static struct area areas[MAX_AREAS];
+static struct view views[MAX_AREAS];
+static struct zone zones[MAX_ZONES];
+static char type_names[MAX_TYPES][NAME];
+static size_t area_count;
+static unsigned int zone_count, type_count;
+static unsigned long block_pages;
+
+static struct number meminfo[] = {
+	{ "MemTotal:", MISSING }, { "MemFree:", MISSING }, { "CmaTotal:", MISSING },
+	{ "CmaFree:", MISSING },
+};
+
+static struct number vmstat[] = {
+	{ "nr_free_pages", MISSING }, { "nr_free_cma", MISSING },
+	{ "cma_alloc_success", MISSING }, { "cma_alloc_fail", MISSING },
+};
+
+static FILE *must_open(const char *path)
+{
+	FILE *file = fopen(path, "re");
+
+	if (!file)
+		die(path);
+	return file;
+}
+
+/* The number in a file, MISSING when there is no such file. */
+__attribute__((format(printf, 1, 2)))
+static unsigned long number_in(const char *format, ...)
+{
+	unsigned long value;
+	char path[PATH_MAX];
+	va_list args;
+	FILE *file;
+
+	va_start(args, format);
+	vsnprintf(path, sizeof(path), format, args);
+	va_end(args);
+	file = fopen(path, "re");
+	if (!file && errno == ENOENT)
+		return MISSING;
+	if (!file || fscanf(file, "%lu", &value) != 1)
+		die(path);
+	fclose(file);
+	return value;
+}
+
+/* Fill in those numbers of a "key value" file that it has. */
+static void read_numbers(const char *path, struct number *numbers, size_t count)
+{
+	FILE *file = must_open(path);
+	char line[256], key[NAME];
+	unsigned long value;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %lu", key, &value) != 2)
+			continue;
+		for (size_t i = 0; i < count; i++)
+			if (!strcmp(numbers[i].key, key))
+				numbers[i].value = value;
+	}
+	fclose(file);
+}
+
+static struct zone *zone_named(int node, const char *name)
+{
+	for (unsigned int i = 0; i < zone_count; i++)
+		if (zones[i].node == node && !strcmp(zones[i].name, name))
+			return &zones[i];
+	if (zone_count == MAX_ZONES)
+		die_of(E2BIG, "zones");
+	zones[zone_count] = (struct zone){ .node = node };
+	strcpy(zones[zone_count].name, name);
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		zones[zone_count].numbers[i] = MISSING;
+	return &zones[zone_count++];
+}
+
+static void zone_number(struct zone *zone, const char *key, unsigned long value)
+{
+	if (!strcmp(key, "count:")) {
+		zone->per_cpu += value;
+		zone->cpus++;
+	}
+	if (!strncmp(key, "nr_zone_", 8) && strcmp(key, "nr_zone_write_pending"))
+		zone->user += value;
+	if (!strcmp(key, "start_pfn:"))
+		zone->start_pfn = value;
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		if (!strcmp(key, zone_keys[i]))
+			zone->numbers[i] = value;
+}
+
+static void read_zoneinfo(void)
+{
+	FILE *file = must_open("/proc/zoneinfo");
+	char line[256], key[NAME];
+	struct zone *zone = NULL;
+	unsigned long value;
+	int node;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "Node %d, zone %63s", &node, key) == 2) {
+			zone = zone_named(node, key);
+			zone->per_cpu = zone->cpus = zone->user = 0;
+			zone->capped = false;
+		} else if (zone && sscanf(line, " %63s %lu", key, &value) == 2) {
+			zone_number(zone, key, value);
+		}
+	}
+	fclose(file);
+}
+
+/* Pages on the free lists of one migratetype: the line's columns are blocks of order 0, 1, ... */
+static void read_free_list(const char *line, const char *columns)
+{
+	char name[NAME], type[NAME];
+	unsigned int order = 0, i = 0;
+	struct zone *zone;
+	char *end;
+	int node;
+
+	if (sscanf(line, "Node %d, zone %63[^,], type %63s", &node, name, type) != 3)
+		return;
+	zone = zone_named(node, name);
+	while (i < type_count && strcmp(type_names[i], type))
+		i++;
+	if (i == MAX_TYPES)
+		return;
+	if (i == type_count)
+		strcpy(type_names[type_count++], type);
+	zone->free[i] = 0;
+	zone->capped |= strchr(columns, '>') != NULL;	/* over 100000 blocks are not counted */
+	for (;; columns = end) {
+		unsigned long blocks = strtoul(columns, &end, 10);
+
+		if (end == columns)
+			break;
+		zone->free[i] += blocks << order++;
+	}
+}
+
+/* A line of "Number of blocks type": the columns are the types, in the order of the lists above. */
+static void read_blocks(const char *line)
+{
+	char name[NAME];
+	struct zone *zone;
+	int node, used;
+	char *end;
+
+	if (sscanf(line, "Node %d, zone %63s %n", &node, name, &used) != 2)
+		return;
+	zone = zone_named(node, name);
+	for (unsigned int i = 0; i < type_count; i++, line = end, used = 0)
+		zone->blocks[i] = strtoul(line + used, &end, 10);
+}
+
+static void read_pagetypeinfo(void)
+{
+	enum { LISTS, BLOCKS, REST } part = LISTS;
+	FILE *file = must_open("/proc/pagetypeinfo");
+	char line[1024];
+
+	while (fgets(line, sizeof(line), file)) {
+		char *type = strstr(line, ", type ");
+
+		sscanf(line, "Pages per block: %lu", &block_pages);
+		if (!strncmp(line, "Number of blocks", 16))
+			part = BLOCKS;
+		else if (!strncmp(line, "Number of mixed", 15))
+			part = REST;
+		else if (part == LISTS && type)
+			read_free_list(line, type + strlen(", type ") + 12);
+		else if (part == BLOCKS)
+			read_blocks(line);
+	}
+	fclose(file);
+}
+
+#define KPF(name) (1ull << KPF_##name)
+
+static int class_of(uint64_t flags)
+{
+	if (flags & KPF(BUDDY))
+		return FREE;
+	if (flags & (KPF(SLAB) | KPF(PGTABLE) | KPF(OFFLINE) | KPF(HWPOISON) | KPF(NOPAGE) |
+		     KPF(ZERO_PAGE) | 1ull << 32 /* KPF_RESERVED, for the kernel's own hackers */))
+		return UNMOVABLE;
+	if (flags & (KPF(LRU) | KPF(ANON) | KPF(MMAP) | KPF(SWAPBACKED) | KPF(UPTODATE)))
+		return MOVABLE;
+	return UNNAMED;
+}
+
+static void classify(const struct area *area, struct view *view, uint64_t pfn, uint64_t flags)
+{
+	size_t bit = (pfn - area->base_pfn) >> area->order_per_bit;
+	bool taken = bit / 32 < view->words && view->bitmap[bit / 32] >> bit % 32 & 1;
+	int class = class_of(flags);
+
+	view->pages[taken][class]++;
+	/* What no page of an area may be: free or a user's although taken, or the kernel's own. */
+	if ((taken ? class != UNNAMED : class == UNMOVABLE) && view->odds < MAX_ODD) {
+		view->odd[view->odds].pfn = pfn;
+		view->odd[view->odds++].flags = flags;
+	}
+}
+
+static void read_flags(const struct area *area, struct view *view)
+{
+	static uint64_t flags[4096];
+	uint64_t end = area->base_pfn + area->count, pfn = area->base_pfn;
+
+	memset(view->pages, 0, sizeof(view->pages));
+	view->odds = 0;
+	while (pfn < end) {
+		size_t some = end - pfn < ARRAY_SIZE(flags) ? end - pfn : ARRAY_SIZE(flags);
+
+		frames_flags(pfn, some, flags);
+		for (size_t i = 0; i < some; i++)
+			classify(area, view, pfn++, flags[i]);
+	}
+}
+
+static void read_area(const struct area *area, struct view *view)
+{
+	view->used = area_get(area, "used");
+	view->maxchunk = area_get(area, "maxchunk");
+	view->words = area_bitmap(area, view->bitmap);
+}
+
+/* The areas, and room for what changes of them. */
+static void find_areas(void)
+{
+	area_count = areas_read(areas);
+	for (size_t i = 0; i < area_count; i++) {
+		views[i].bitmap = calloc(area_words(&areas[i]), sizeof(*views[i].bitmap));
+		if (!views[i].bitmap)
+			die("memory");
+	}
+}
+
+/* What must not change while all is read: of the zones, and of CMA. */
+struct sums {
+	unsigned long free[MAX_ZONES], free_cma[MAX_ZONES];
+	uint64_t used[MAX_AREAS];
+};
+
+/* Fold the per-CPU parts of the counters in, and read them. */
+static struct sums read_counters(void)
+{
+	int fd = open(STAT_REFRESH, O_RDONLY | O_CLOEXEC);
+	struct sums sums = { 0 };
+	char byte;
+
+	/* A kernel for one CPU has no parts to fold, and no such file. */
+	if (fd >= 0 ? read(fd, &byte, 1) < 0 : errno != ENOENT)
+		die(STAT_REFRESH);
+	if (fd >= 0)
+		close(fd);
+	read_zoneinfo();
+	for (unsigned int i = 0; i < zone_count; i++) {
+		sums.free[i] = zones[i].numbers[Z_FREE];
+		sums.free_cma[i] = zones[i].numbers[Z_FREE_CMA];
+	}
+	for (size_t i = 0; i < area_count; i++)
+		sums.used[i] = area_get(&areas[i], "used");
+	return sums;
+}
+
+static bool same_cma(const struct sums *a, const struct sums *b)
+{
+	return !memcmp(a->free_cma, b->free_cma, sizeof(a->free_cma)) &&
+	       !memcmp(a->used, b->used, sizeof(a->used));
+}
+
+/* Read all but the flags of the pages; true when it is of one moment, whose counters are @sums. */
+static bool read_all(struct sums *sums)
+{
+	struct sums before = read_counters();
+
+	read_numbers("/proc/meminfo", meminfo, ARRAY_SIZE(meminfo));
+	read_numbers("/proc/vmstat", vmstat, ARRAY_SIZE(vmstat));
+	for (size_t i = 0; i < area_count; i++)
+		read_area(&areas[i], &views[i]);
+	read_pagetypeinfo();
+	*sums = read_counters();
+	return same_cma(&before, sums) && !memcmp(before.free, sums->free, sizeof(before.free));
+}
+
+/*
+ * Read the flags of the pages, for which the counters of CMA alone must hold still. This takes so
+ * long that others change in most cases; the zones keep the numbers of read_all().
+ */
+static bool read_pages(const struct sums *sums)
+{
+	static struct zone kept[MAX_ZONES];
+	struct sums after;
+
+	for (size_t i = 0; i < area_count; i++)
+		read_flags(&areas[i], &views[i]);
+	memcpy(kept, zones, sizeof(kept));
+	after = read_counters();
+	memcpy(zones, kept, sizeof(kept));
+	return same_cma(sums, &after);
+}
+
+static void print_field(const char *key, unsigned long value)
+{
+	if (value != MISSING)
+		printf(", \"%.*s\": %lu", (int)strcspn(key, ":"), key, value);
+}
+
+static void print_system(bool settled, int readings)
+{
+	printf("{\"system\": {\"settled\": %s, \"readings\": %d, \"page_size\": %ld, "
+	       "\"block_pages\": %lu",
+	       settled ? "true" : "false", readings, sysconf(_SC_PAGESIZE), block_pages);
+	for (size_t i = 0; i < ARRAY_SIZE(meminfo); i++)
+		print_field(meminfo[i].key, meminfo[i].value);
+	for (size_t i = 0; i < ARRAY_SIZE(vmstat); i++)
+		print_field(vmstat[i].key, vmstat[i].value);
+	printf(", \"zones\": %u, \"areas\": %zu}}\n", zone_count, area_count);
+}
+
+static void print_types(const char *key, const unsigned long *values)
+{
+	printf(", \"%s\": {", key);
+	for (unsigned int i = 0; i < type_count; i++)
+		printf("%s\"%s\": %lu", i ? ", " : "", type_names[i], values[i]);
+	printf("}");
+}
+
+static void print_zone(const struct zone *zone)
+{
+	printf("{\"zone\": {\"node\": %d, \"name\": \"%s\", \"start_pfn\": %lu, "
+	       "\"per_cpu\": %lu, \"cpus\": %lu, \"user\": %lu",
+	       zone->node, zone->name, zone->start_pfn, zone->per_cpu, zone->cpus, zone->user);
+	for (size_t i = 0; i < Z_NUMBERS; i++)
+		print_field(zone_keys[i], zone->numbers[i]);
+	if (!zone->capped)
+		print_types("free", zone->free);
+	print_types("blocks", zone->blocks);
+	printf("}}\n");
+}
+
+static void print_classes(const char *key, const unsigned long *pages)
+{
+	printf(", \"%s\": {", key);
+	for (size_t i = 0; i < CLASSES; i++)
+		printf("%s\"%s\": %lu", i ? ", " : "", class_names[i], pages[i]);
+	printf("}");
+}
+
+static void print_area(const struct area *area, const struct view *view, bool flags)
+{
+	static const char *const counters[] = {
+		"alloc_pages_success", "alloc_pages_fail", "release_pages_success",
+	};
+
+	printf("{\"area\": {\"name\": \"%s\", \"base_pfn\": %" PRIu64 ", \"count\": %" PRIu64
+	       ", \"order_per_bit\": %u, \"used\": %" PRIu64 ", \"maxchunk\": %" PRIu64,
+	       area->name, area->base_pfn, area->count, area->order_per_bit, view->used,
+	       view->maxchunk);
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+		print_field(counters[i], number_in(SYSFS "/%s/%s", area->name, counters[i]));
+	printf(", \"set\": ");
+	print_runs(view->bitmap, view->words);
+	if (flags) {
+		print_classes("taken", view->pages[true]);
+		print_classes("open", view->pages[false]);
+		printf(", \"odd\": [");
+		for (unsigned int i = 0; i < view->odds; i++)
+			printf("%s[%" PRIu64 ", %" PRIu64 "]", i ? ", " : "", view->odd[i].pfn,
+			       view->odd[i].flags);
+		printf("]");
+	}
+	printf("}}\n");
+}
+
+void snapshot_print(bool pages)
+{
+	/* It is there with CONFIG_PROC_PAGE_MONITOR. */
+	bool flags = pages && !access(KPAGEFLAGS, F_OK);
+	bool settled = false;
+	int readings = 0;
+	struct sums sums;
+
+	if (!area_count)
+		find_areas();
+	while (!settled && readings++ < READINGS) {
+		if (readings > 1)
+			usleep(PAUSE_US);
+		settled = read_all(&sums) && (!flags || read_pages(&sums));
+	}
+	print_system(settled, readings);
+	for (unsigned int i = 0; i < zone_count; i++)
+		if (zones[i].numbers[Z_PRESENT])
+			print_zone(&zones[i]);
+	for (size_t i = 0; i < area_count; i++)
+		print_area(&areas[i], &views[i], flags);
+	if (fflush(stdout))
+		die("standard output");
+}
