@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,8 @@ class Copies:
         except NotRestored as error:
             if waiting in self._made_again:
                 raise
-            self._progress.say(f"guest    {error.what}: it is made again")
+            # In the middle of a test, whose output pytest keeps: its summary has warnings.
+            warnings.warn(f"{error.what}: it is made again", RuntimeWarning, stacklevel=2)
         self._made_again.add(waiting)
         self._drop(stored, waiting=waiting)
         return self._restore(self._stored(directory, waiting=waiting), directory, waiting=waiting)

@@ -28,6 +28,10 @@ from harness.results.record import Span
 from harness.verdict import Verdict
 
 _DRAIN_SECONDS = 60.0
+_TOGETHER = (
+    "its cases shared a guest: this kernel's KUnit cannot be told which of a module to run "
+    f"({KUNIT_FILTER} cannot be written to)"
+)
 
 
 _ABOUT_AREAS = re.compile(r"^\[.*(?:[Rr]eserved mem|\bcma\b|CMA).*\b", re.M)
@@ -82,10 +86,6 @@ class LiveCell(Closing):
         """Have what the first guest is restored from, if it is to be restored."""
         if self._copies is not None:
             self._copies.prepare(self.directory)
-
-    def has_run(self, load: Load) -> bool:
-        """Whether a module was loaded, for more than one case alone."""
-        return load in self._modules
 
     def guest(self) -> Guest:
         """Return the running guest, as `bare`, with the modules in it that are to stay.
@@ -178,29 +178,68 @@ class LiveCell(Closing):
     def alone(self, load: Load, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a KUnit case ended on a copy of the guest that has run nothing else.
 
-        With it count the end of its module and the audit behind that. Where KUnit cannot run one
-        case of a module (an older one, a name that two have), it shares a guest as in `outcome`.
+        With it count the audit and, if that finds something, the end of its module and the audit
+        behind that. Where KUnit cannot run one case of a module (an older one, a name that two
+        have), its cases share a copy that has run nothing else. Where there are no copies, and
+        where modules are to stay for tests, all share one guest.
         """
-        if self._copies is None or not load.names(suite, number) or not self._filters():
+        if not self._apart(load):
+            return self.outcome(load, suite, number, timeout)
+        if not load.names(suite, number) or not self._filters():
+            if load not in self._modules:
+                self._fresh()
             return self.outcome(load, suite, number, timeout)
         single = load.alone(suite, number)
-        if self._active is not None:
-            self._settle(self._active)
-        self.discard()
+        self._fresh()
         try:
             waiting = self._begin_waiting(single)
             found = self.outcome(single, suite, 1, timeout)
             if not found.verdict.good or (waiting and self._is_clean(single, waiting, timeout)):
                 return found
-            end = self.module_end(single, timeout)
-            if not end.verdict.good:
-                return replace(end, metrics=found.metrics, console=found.console)
-            left = self.audit(pages=True)
-            return replace(found, verdict=Verdict.FAIL, message="\n".join(left)) if left else found
+            end = self._ended(single, timeout)
+            if end.verdict.good:
+                return found
+            return replace(end, metrics=found.metrics, console=found.console)
         finally:
-            self._modules.pop(single, None)
-            self._active = None
-            self.discard()
+            self._forget(single)
+
+    def end_apart(self, load: Load, timeout: float) -> Outcome:
+        """Load a module without any of its cases, which had copies of their own, and unload it.
+
+        With cases that shared a copy, that is the one which it ends in.
+        """
+        if not self._apart(load) or load in self._modules:
+            end = self.module_end(load, timeout)
+            together = self._apart(load) and not self._filters()
+            return replace(end, message=f"{_TOGETHER}\n{end.message}") if together else end
+        empty = load.empty()
+        self._fresh()
+        try:
+            return self._ended(empty, timeout)
+        finally:
+            self._forget(empty)
+
+    def _apart(self, load: Load) -> bool:
+        """Whether cases of a module can have guests of their own."""
+        return self._copies is not None and load not in self.staying
+
+    def _fresh(self) -> None:
+        """Let go of the guest, and of what is loaded in it."""
+        if self._active is not None:
+            self._settle(self._active)
+        self.discard()
+
+    def _forget(self, load: Load) -> None:
+        """End a copy that a load had for itself."""
+        self._modules.pop(load, None)
+        self._active = None
+        self.discard()
+
+    def _ended(self, load: Load, timeout: float) -> Outcome:
+        """Return how a module ended and, if well, what it has left behind."""
+        end = self.module_end(load, timeout)
+        left = self.audit(pages=True) if end.verdict.good else ()
+        return replace(end, verdict=Verdict.FAIL, message="\n".join(left)) if left else end
 
     def _begin_waiting(self, load: Load) -> Waiting | None:
         """Have cma-case load the module in a copy where it waits, if all can be judged there.
@@ -240,6 +279,8 @@ class LiveCell(Closing):
 
     def load(self, load: Load, timeout: float) -> Outcome:
         """Load a module that has no cases of its own, and return how that went."""
+        if self._apart(load) and not load.shares_guest and load not in self._modules:
+            self._fresh()
         run = self._run(load)
         outcome = run.loaded(timeout * self._slow)
         if outcome.verdict is not Verdict.FAIL or not run.guest.machine.alive:

@@ -38,6 +38,7 @@ _UNLOAD_SECONDS = 30.0
 _PRINT_SECONDS = 60.0  # a slow console prints 10 KiB a second
 _OURS = "cma-harness: printed up to here "
 _SLICE = 1.0  # seconds between two looks at a case's deadline
+_NONE = "none.of-them"  # a filter that lets no case through
 Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
 
 
@@ -57,6 +58,7 @@ class Load:
 
     `behind` are modules that it brings along, because it needs them. `lasting`: the kernel never
     unloads it. `external`: it is a user's own. `only`: KUnit runs this case alone, "SUITE.CASE".
+    `shares_guest`: its cases need no guest of their own.
     """
 
     module: str
@@ -67,6 +69,7 @@ class Load:
     lasting: bool = False
     external: bool = False
     only: str = ""
+    shares_guest: bool = False
 
     def names(self, suite: str, number: int) -> bool:
         """Whether a case's name is its alone."""
@@ -78,6 +81,10 @@ class Load:
         (planned,) = (each for each in self.suites if each.name == suite)
         case = planned.cases[number - 1]
         return replace(self, suites=(replace(planned, cases=(case,)),), only=f"{suite}.{case.name}")
+
+    def empty(self) -> Load:
+        """Return the same without a case, for its load and its end alone."""
+        return replace(self, suites=(), only=_NONE)
 
     @property
     def insmod(self) -> str:

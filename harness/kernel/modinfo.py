@@ -22,6 +22,7 @@ _GPL = frozenset(  # license_is_gpl_compatible(), include/linux/license.h, 6.12
         "Dual MPL/GPL",
     )
 )
+_DECLARED, _SHARES = "cma_harness", "shares_guest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,24 @@ class ModuleInfo:
     exports: tuple[str, ...] = ()
     struct_size: int = 0
     lasting: bool = False
+    shares_guest: bool = False
 
     @property
     def gpl(self) -> bool:
         """Whether its license lets it use what is exported with EXPORT_SYMBOL_GPL()."""
         return self.license in _GPL
+
+
+def shares_guest(ko: Path) -> bool:
+    """Whether the module says that its cases need no guest of their own.
+
+    It says so with MODULE_INFO(cma_harness, "shares_guest"). HarnessError as for `module_info`.
+    """
+    with reading(ko):
+        section = open_elf(ko).get_section_by_name(".modinfo")
+        return section is not None and f"{_DECLARED}={_SHARES}".encode() in section.data().split(
+            b"\0"
+        )
 
 
 def module_info(ko: Path) -> ModuleInfo:
@@ -84,6 +98,7 @@ def module_info(ko: Path) -> ModuleInfo:
                 sorted(name[len(_EXPORTED) :] for name in defined if name.startswith(_EXPORTED))
             ),
             struct_size=whole["sh_size"] if whole is not None else 0,
+            shares_guest=said.get(_DECLARED) == _SHARES,
             lasting="init_module" in defined and "cleanup_module" not in defined,
         )
 

@@ -65,6 +65,7 @@ def loads(modules: Sequence[External], *, together: bool) -> tuple[Load, ...]:
             behind=() if together else tuple(needed),
             lasting=module.info.lasting,
             external=True,
+            shares_guest=module.info.shares_guest,
         )
     return tuple(made.values())
 

@@ -19,25 +19,42 @@ from harness.results.record import Metric, Span
 from harness.session import CaseEnded, Session, planned
 from harness.verdict import Verdict
 
+ISOLATED, SHARES = "isolated", "shares_guest"  # marks
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
 _SPAN = pytest.StashKey[Span]()
 _DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks that say which guest a test has."""
+    for line in (
+        f"{SHARES}: tests that need no guest of their own; what each leaves is audited",
+        f"{ISOLATED}: a test that does all the same, where others of its file need none",
+    ):
+        config.addinivalue_line("markers", line)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give a test that is to have a guest for itself a fresh copy."""
+    """Give a test a fresh copy of the guest, unless it shares one."""
     if _isolated(item):
         item.config.stash[SESSION].live.discard()
 
 
 def _isolated(item: pytest.Item) -> bool:
     live = item.config.stash[SESSION].live
-    asked = item.config.option.isolate or item.get_closest_marker("isolated") is not None
     # The user's modules that stay for his tests have one guest to stay in.
     possible = live.restored and not live.staying
-    return asked and possible and "guest" in getattr(item, "fixturenames", ())
+    return possible and _asks(item) and "guest" in getattr(item, "fixturenames", ())
+
+
+def _asks(item: pytest.Item) -> bool:
+    """Whether a test is to have a guest of its own; of its marks the closest decides."""
+    if item.config.option.isolate:
+        return True
+    names = (mark.name for mark in item.iter_markers())
+    return next((name for name in names if name in (ISOLATED, SHARES)), ISOLATED) == ISOLATED
 
 
 @pytest.hookimpl(wrapper=True)

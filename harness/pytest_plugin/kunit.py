@@ -9,12 +9,12 @@ import pytest
 
 from harness.image.initramfs import MODULES
 from harness.kernel.kunit_elf import Suite
+from harness.kernel.modinfo import shares_guest
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
 from harness.module_run import Load, Outcome
 from harness.pytest_plugin.items import TargetItem
 from harness.pytest_plugin.stash import SESSION
-from harness.verdict import Verdict
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -33,9 +33,11 @@ class KbuildFile(pytest.File):
         for name, path in prepared.modules.items():
             if path.parent.name == self.path.parent.name:
                 suites = prepared.modules.suites(name)
+                place = f"{MODULES}/{name}.ko"
+                load = Load(name, place, suites, shares_guest=bool(suites) and shares_guest(path))
                 for suite in suites:
                     node = SuiteNode.from_parent(self, name=suite.name)
-                    node.load, node.suite = Load(name, f"{MODULES}/{name}.ko", suites), suite
+                    node.load, node.suite = load, suite
                     yield node
 
 
@@ -64,9 +66,9 @@ class CaseItem(TargetItem):
     number: int
 
     def outcome(self, live: LiveCell) -> Outcome:
-        """Wait for the case's result; with --isolate it has a guest, and a load, to itself."""
+        """Wait for the case's result; it has a guest and a load to itself, or shares them."""
         timeout: float = self.config.option.case_timeout
-        one = live.alone if self.config.option.isolate else live.outcome
+        one = live.alone if _isolates(self.config, self.load) else live.outcome
         return one(self.load, self.suite, self.number, timeout)
 
 
@@ -84,8 +86,13 @@ class ModuleItem(TargetItem):
         return item
 
     def outcome(self, live: LiveCell) -> Outcome:
-        """Unload the module, unless each of its cases did."""
-        if self.config.option.isolate and not live.has_run(self.load):
-            return Outcome(Verdict.PASS, "")
+        """Unload the module; where no case of it has left it loaded, load it for that."""
         timeout: float = self.config.option.case_timeout
-        return self.told(live.module_end(self.load, timeout))
+        end = live.end_apart if _isolates(self.config, self.load) else live.module_end
+        return self.told(end(self.load, timeout))
+
+
+def _isolates(config: pytest.Config, load: Load) -> bool:
+    """Whether each case of a module is to have a guest of its own."""
+    isolate: bool = config.option.isolate
+    return bool(load.suites) and (isolate or not load.shares_guest)

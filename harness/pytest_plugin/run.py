@@ -53,9 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--append", default="", help="added to the kernel's command line")
     group.addoption(
-        "--isolate", action="store_true", help="each case starts from a fresh copy of the guest"
+        "--isolate",
+        action="store_true",
+        help="each case starts from a fresh copy of the guest, also where its suite shares one",
     )
-    group.addoption("--boot", action="store_true", help="boot each guest; restore no stored one")
+    group.addoption(
+        "--boot", action="store_true", help="boot each guest, which cases share; restore none"
+    )
     group.addoption("--force", action="store_true", help="boot a layout that cannot be")
     group.addoption("--case-timeout", type=float, default=60, help="seconds for each KUnit case")
     group.addoption("--seed", type=int, help="of random operations; by default another each time")
@@ -89,8 +93,22 @@ def _seed(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Tell the seed, with which a run's random operations come again."""
-    return f"seed: {config.option.seed}" if SESSION in config.stash else None
+    """Tell the seed, with which random operations come again, and why all cases share a guest."""
+    if SESSION not in config.stash:
+        return None
+    why = _why_shared(config, config.stash[SESSION].prepared)
+    shared = [f"guest: shared by all cases, for {why}"] if why else []
+    return "\n".join([f"seed: {config.option.seed}", *shared])
+
+
+def _why_shared(config: pytest.Config, prepared: cell.Prepared) -> str:
+    """Return why cases have no guests of their own; empty when they can have them."""
+    board = prepared.cell.board
+    if not board.has("restore"):
+        return f"QEMU cannot restore the board {board.name}"
+    if prepared.kernel.option(coverage.OPTION) == "y":
+        return "each guest has its own counters of coverage"
+    return "--boot asks for it" if config.option.boot else ""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -144,8 +162,7 @@ def _prepare(config: pytest.Config) -> Session:
         recorder = Recorder.start(option.runs, tuple(sys.argv), option.run_dir)
         directory = recorder.directory / chosen.name
     copies = None
-    counts = prepared.kernel.option(coverage.OPTION) == "y"  # of which each guest has its own
-    if chosen.board.has("restore") and not option.boot and not counts:
+    if not _why_shared(config, prepared):
         copies = Copies(prepared, option.append, cache, progress)
     live = LiveCell(prepared, directory, append=option.append, force=option.force, copies=copies)
     further = Boots(prepared, directory / "boots", cache, append=option.append)

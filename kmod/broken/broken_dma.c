@@ -49,5 +49,6 @@ static struct kunit_suite broken_dma_suite = {
 
 kunit_test_suite(broken_dma_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case unmaps what it had not mapped");
 MODULE_LICENSE("GPL");

@@ -31,5 +31,6 @@ static struct kunit_suite broken_exit_suite = {
 
 kunit_test_suite(broken_exit_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("Broken on purpose: warns when its cases are over");
 MODULE_LICENSE("GPL");

@@ -49,5 +49,6 @@ static struct kunit_suite broken_hang_suite = {
 
 kunit_test_suite(broken_hang_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case never ends");
 MODULE_LICENSE("GPL");

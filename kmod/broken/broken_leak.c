@@ -57,5 +57,6 @@ static struct kunit_suite broken_leak_suite = {
 
 kunit_test_suite(broken_leak_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case leaks memory");
 MODULE_LICENSE("GPL");

@@ -44,5 +44,6 @@ static struct kunit_suite broken_lockdep_suite = {
 
 kunit_test_suite(broken_lockdep_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case takes two locks in both orders");
 MODULE_LICENSE("GPL");

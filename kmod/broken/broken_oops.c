@@ -57,5 +57,6 @@ static struct kunit_suite broken_oops_suite = {
 
 kunit_test_suite(broken_oops_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case dereferences a null pointer");
 MODULE_LICENSE("GPL");

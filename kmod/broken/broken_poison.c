@@ -55,5 +55,6 @@ static struct kunit_suite broken_poison_suite = {
 
 kunit_test_suite(broken_poison_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case writes to a freed page");
 MODULE_LICENSE("GPL");

@@ -46,5 +46,6 @@ static struct kunit_suite broken_reboot_suite = {
 
 kunit_test_suite(broken_reboot_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case restarts the machine");
 MODULE_LICENSE("GPL");

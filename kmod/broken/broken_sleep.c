@@ -37,5 +37,6 @@ static struct kunit_suite broken_sleep_suite = {
 
 kunit_test_suite(broken_sleep_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case may sleep where it must not");
 MODULE_LICENSE("GPL");

@@ -41,5 +41,6 @@ static struct kunit_suite broken_uaf_suite = {
 
 kunit_test_suite(broken_uaf_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case reads freed memory");
 MODULE_LICENSE("GPL");

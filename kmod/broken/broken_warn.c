@@ -41,5 +41,6 @@ static struct kunit_suite broken_warn_suite = {
 
 kunit_test_suite(broken_warn_suite);
 
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("cma-harness: a case triggers a WARN_ON()");
 MODULE_LICENSE("GPL");

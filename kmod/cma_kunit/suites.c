@@ -171,5 +171,7 @@ module_init(cma_kunit_init);
 module_exit(cma_kunit_exit);
 #endif
 
+/* Each case is audited, here (audit.c) and from outside: what it leaves is told. */
+MODULE_INFO(cma_harness, "shares_guest");
 MODULE_DESCRIPTION("What CMA promises a driver");
 MODULE_LICENSE("GPL");

@@ -10,6 +10,7 @@ UNCLEAN = """
 import pytest
 
 AREA = "/sys/kernel/debug/cma/linux,cma"
+pytestmark = pytest.mark.shares_guest
 
 
 def test_leaks_five_pages(guest):

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.cache import default_root
+from harness.guest.stored import Stored
 from harness.verdict import Verdict
 
 CASES = """
-import pytest
-
 AREA = "/sys/kernel/debug/cma/linux,cma"
-pytestmark = pytest.mark.isolated
 
 
 def test_leaves_all_sorts_of_things(guest):
@@ -75,6 +73,35 @@ def test_what_a_case_leaves_is_gone_for_the_next(run, tmp_path):
     assert [one.end <= two.start for one, two in itertools.pairwise(spans)] == [True] * 4
 
 
+SHARING = """
+import pytest
+
+pytestmark = pytest.mark.shares_guest
+
+
+def test_leaves_a_file(guest):
+    guest.console.run("echo 1 >/tmp/file", 9)
+
+
+def test_finds_it(guest):
+    assert guest.console.run("cat /tmp/file", 9).output == "1\\n"
+
+
+@pytest.mark.isolated
+def test_alone(guest):
+    assert guest.console.run("cat /tmp/file", 9).status == 1
+"""
+
+
+def test_a_file_whose_tests_share_a_guest(run, tmp_path):
+    file = tmp_path / "test_sharing.py"
+    file.write_text(SHARING)
+    line = run("test", str(file))
+    assert line.status == 0, line.output
+    alone = run("test", "--isolate", str(file))
+    assert alone.verdicts["test_finds_it"] is Verdict.FAIL, alone.output
+
+
 def test_kunit_cases_one_by_one(run):
     """What comes after an oops or a hang is LOST where they share a guest."""
     chosen = "broken_oops or broken_hang or broken_twins"
@@ -101,12 +128,18 @@ def test_a_stored_guest_serves_the_next_run_and_a_damaged_one_does_not(run, own_
     assert " MB  " in _guest_line(told[0])
     assert "(cached)" not in _guest_line(told[0])
     assert "(cached)" in _guest_line(told[1])
-    (memory,) = own_cache.glob("guest/*/memory")
-    _damage(memory)
+    (entry,) = (memory.parent for memory in own_cache.glob("guest/*/memory"))
+    _damage(entry / "memory")
     line = run("test", str(file), **environment)
     assert line.status == 0, line.output
     assert "the stored one is damaged: it is made again" in line.output
-    assert "damaged" not in run("test", str(file), **environment).output
+    with (entry / "state").open("r+b") as state:
+        state.write(b"not QEMU's")
+    Stored(entry).seal()
+    line = run("test", str(file), **environment)
+    assert line.status == 0, line.output
+    assert "QEMU does not take the stored guest: QEMU ended with status 1: " in line.output
+    assert "made again" not in run("test", str(file), **environment).output
 
 
 def test_a_boot_is_a_boot(run, tmp_path):
@@ -115,6 +148,7 @@ def test_a_boot_is_a_boot(run, tmp_path):
     line = run("test", "--boot", str(file))
     assert line.status == 0, line.output
     assert not line.record.cells[0].restored
+    assert "guest: shared by all cases, for --boot asks for it" in line.output
     assert "booted in" in line.output
 
 

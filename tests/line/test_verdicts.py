@@ -205,6 +205,7 @@ def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
     mine = tmp_path / "test_mine.py"
     mine.write_text(
         "import pytest\n"
+        "pytestmark = pytest.mark.shares_guest\n"
         "CRASH = 'echo c > /proc/sysrq-trigger'\n"
         "WARN = 'insmod /lib/cma/broken_warn.ko'\n"
         "def test_lies(guest):\n    assert guest.run('uname -m').output == 'x86_64\\n'\n"

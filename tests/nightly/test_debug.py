@@ -43,6 +43,8 @@ def test_lost_memory_is_told_with_the_case_that_lost_it(run):
 def test_the_tests_of_a_file_that_lose_memory_are_told_behind_it(run, tmp_path):
     mine = tmp_path / "test_mine.py"
     mine.write_text(
+        "import pytest\n"
+        "pytestmark = pytest.mark.shares_guest\n"
         "def test_loses(guest):\n"
         "    load = 'insmod /lib/cma/broken_leak.ko && rmmod broken_leak'\n"
         "    assert guest.run(load, 60).status == 0\n"

@@ -26,6 +26,11 @@ _EMPTY = """for device in /dev/cma_test*; do
 done"""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let the cases of this folder share a guest: each is audited, so what it leaves is told."""
+    item.add_marker(pytest.mark.shares_guest)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Note whether the next test, if it is one of this folder, needs the module too."""

@@ -8,7 +8,7 @@ import pytest
 from test_kunit_elf import GCC, build
 
 from harness.errors import HarnessError
-from harness.kernel.modinfo import ModuleInfo, module_info
+from harness.kernel.modinfo import ModuleInfo, module_info, shares_guest
 
 pytestmark = pytest.mark.skipif(not shutil.which(GCC), reason=f"{GCC} is not installed")
 
@@ -46,6 +46,19 @@ def test_one_with_an_exit_function_does_not_last(tmp_path):
 def test_one_without_an_init_function_does_not_last_either(tmp_path):
     named = MODULE.replace("init_module", "something")
     assert not module_info(build(tmp_path, named)).lasting
+
+
+@pytest.mark.parametrize(
+    ("said", "shares"),
+    [
+        ("cma_harness=shares_guest", True),
+        ("cma_harness=shares", False),
+        ("name=shares_guest", False),
+    ],
+)
+def test_whether_its_cases_share_a_guest(tmp_path, said, shares):
+    ko = build(tmp_path, MODULE.replace("name=cma_thing", said))
+    assert shares_guest(ko) == shares == module_info(ko).shares_guest
 
 
 @pytest.mark.parametrize(
