@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,9 @@ from harness.progress import Progress
 KMOD = Path(__file__).resolve().parent.parent.parent / "kmod"
 _SUITES = TypeAdapter(tuple[Suite, ...])
 _SUITES_SUFFIX = ".suites.json"
-_RECIPE = 2  # raise it when the steps below change what an entry holds
+_RECIPE = 3  # raise it when the steps below change what an entry holds
+_MAKEFILES = ("Kbuild", "Makefile")
+_FRAME = ".frame"  # which sources there are, and how they are put together
 _SOURCES = ("**/*.c", "**/*.h", "**/Kbuild", "**/Makefile")
 
 
@@ -56,28 +59,15 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
     inputs = {"kernel": kernel.interface(), "kmod": digest_tree(kmod, _SOURCES), "recipe": _RECIPE}
 
     def compile_into(directory: Path) -> None:
-        for pattern in _SOURCES:
-            for file in kmod.glob(pattern):
-                copy = directory / file.relative_to(kmod)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-        folders = sorted(kbuild.parent.name for kbuild in directory.glob("*/Kbuild"))
-        (directory / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
-        prefix = kernel.toolchain.prefix
-        run(
-            [
-                *("make", f"-j{os.cpu_count() or 1}", "-C", kernel.kdir, f"M={directory}"),
-                f"KCFLAGS=-ffile-prefix-map={directory}=kmod",  # in WARN()s and debug information
-                *("ARCH=arm", f"CROSS_COMPILE={prefix}", f"CC=ccache {prefix}gcc", "modules"),
-            ],
-            env=build_environment(cache),
-            error=BuildFailed,
-        )
-        for folder in folders:
-            if not any((directory / folder).glob("*.ko")):
-                raise BuildFailed(f"kbuild ended well, but made no module of kmod/{folder}")
-        for module in directory.glob("*/*.ko"):
-            _note_suites(module)
+        label = f"kmod-{cache.key({'kernel': kernel.interface(), 'kmod': str(kmod)})}"
+        with cache.lock(f"build-{label}"):
+            work = cache.workdir(label)
+            folders = _copy_sources(kmod, work)
+            _make(kernel, work, cache)
+            for module in work.glob("*/*.ko"):
+                _note_suites(module)
+            for folder in folders:
+                _keep(work / folder, directory / folder)
 
     with progress.phase("modules", "building kmod/") as phase:
         entry = cache.make("modules", inputs, compile_into)
@@ -86,6 +76,61 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
     return modules
 
 
+def _copy_sources(kmod: Path, work: Path) -> list[str]:
+    """Make the sources in `work` those of kmod/; return the folders that have modules.
+
+    What did not change is not written to, so that make compiles what did alone. When a file is new
+    or gone, or a Kbuild file has changed, it begins with nothing: an object could stay unnoticed.
+    """
+    wanted = {
+        file.relative_to(kmod): file.read_bytes()
+        for pattern in _SOURCES
+        for file in kmod.glob(pattern)
+    }
+    folders = sorted(str(path.parent) for path in wanted if path.name == "Kbuild")
+    wanted[Path("Kbuild")] = "".join(f"obj-m += {name}/\n" for name in folders).encode()
+    frame = work / _FRAME
+    plan = "".join(
+        f"{path} {hashlib.sha256(data).hexdigest() if path.name in _MAKEFILES else ''}\n"
+        for path, data in sorted(wanted.items())
+    )
+    if not frame.exists() or frame.read_text() != plan:
+        shutil.rmtree(work)
+        work.mkdir()
+    for path, data in wanted.items():
+        copy = work / path
+        if not copy.exists() or copy.read_bytes() != data:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(data)
+    frame.write_text(plan)
+    return folders
+
+
+def _make(kernel: BuiltKernel, work: Path, cache: Cache) -> None:
+    prefix = kernel.toolchain.prefix
+    run(
+        [
+            *("make", f"-j{os.cpu_count() or 1}", "-C", kernel.kdir, f"M={work}"),
+            f"KCFLAGS=-ffile-prefix-map={work}=kmod",  # in WARN()s and debug information
+            *("ARCH=arm", f"CROSS_COMPILE={prefix}", f"CC=ccache {prefix}gcc", "modules"),
+        ],
+        env=build_environment(cache),
+        error=BuildFailed,
+    )
+
+
+def _keep(built: Path, folder: Path) -> None:
+    """Put a folder's modules, with what was noted of them, into the entry."""
+    folder.mkdir()
+    for module in built.glob("*.ko"):
+        for file in (module, module.with_suffix(_SUITES_SUFFIX)):
+            shutil.copy2(file, folder)
+    if not any(folder.iterdir()):
+        raise BuildFailed(f"kbuild ended well, but made no module of kmod/{folder.name}")
+
+
 def _note_suites(module: Path) -> None:
-    """Write what suites the module holds beside it: reading its DWARF takes seconds."""
-    module.with_suffix(_SUITES_SUFFIX).write_bytes(_SUITES.dump_json(read_suites(module)))
+    """Write what suites a new module holds beside it: reading its DWARF takes seconds."""
+    noted = module.with_suffix(_SUITES_SUFFIX)
+    if not noted.exists() or noted.stat().st_mtime_ns < module.stat().st_mtime_ns:
+        noted.write_bytes(_SUITES.dump_json(read_suites(module)))
