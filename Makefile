@@ -64,8 +64,8 @@ debug: $(READY) ## boot a guest and attach gdb to it
 test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='--file mm/cma.c']
 	$(BIN)/cma-harness mutants $(CELL) --layout contract --jobs $(GUESTS) $(ARGS)
 
-bench: $(READY) ## how fast it is, beside kunit.py and raw QEMU; on an idle machine
-	$(BIN)/cma-harness bench $(CELL) $(ARGS)
+bench: $(READY) ## how fast it is, beside kunit.py and raw QEMU; on an idle machine; [BUILDS=1]
+	$(BIN)/cma-harness bench $(CELL) $(if $(BUILDS),--builds) $(ARGS)
 
 nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|exact|studies|layouts|debug|repeat]
 	$(BIN)/cma-harness nightly $(addprefix --part=,$(PART)) $(ARGS)

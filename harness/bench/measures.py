@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import jinja2
 
 from harness import boots, ktap
 from harness.bench import rival
+from harness.bench.builds import kernel_builds
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.copies import Copies
@@ -21,7 +24,7 @@ from harness.guest.console import Console
 from harness.guest.guest import Guest
 from harness.guest.machine import Machine
 from harness.guest.qemu import Launch
-from harness.image.initramfs import File
+from harness.image.initramfs import MODULES, File
 from harness.invocation import COMMAND
 from harness.process import run
 from harness.progress import Progress
@@ -46,11 +49,15 @@ class Bench:
     progress: Progress
     work: Path
     repeat: int
+    builds: bool = False  # whether kernels are built too, which takes long
 
     def rows(self) -> Iterator[Row]:
         """Measure one after the other; each is yielded when it is there."""
-        for measure in (self._restored, self._cases, self._boot, self._parsed):
+        for measure in (self._restored, self._cases, self._boot, self._runs, self._changed):
             yield from measure()
+        yield from self._parsed()
+        if self.builds:
+            yield from kernel_builds(self.prepared, self.cache, self.progress)
 
     def _restored(self) -> Iterator[Row]:
         """A fresh guest's first answer, beside kunit.py's boot for one case."""
@@ -118,6 +125,53 @@ class Bench:
             image = self.prepared.image.with_files(files, Path(work), self.work / "raw.cpio")
         return replace(launch, initrd=image)
 
+    def _runs(self) -> Iterator[Row]:
+        """Whole runs with all that they need in the cache, beside QEMU that loads the module.
+
+        And what `make test-arm` then takes beside the guest's work, which its cases wait for.
+        """
+        launch = self.prepared.launch(f"{_OURS} {_LOADS}")
+        ours, theirs, beside = [], [], []
+        with self.progress.phase("bench", f"{_SUITE}, and raw QEMU that loads it") as phase:
+            for number in range(4):
+                took, waited = self._suite(_REPOSITORY, f"warm-{number}")
+                raw = _timed(partial(_raw, launch, self.work / f"raw-suite-{number}"))
+                if number:  # the first one makes what the others find
+                    ours.append(took)
+                    theirs.append(raw)
+                    beside.append(took - waited)
+            phase.note(f"{_SUITE}, and raw QEMU that loads it")
+        yield Row.of("a warm run / raw QEMU, the same module", ours, theirs, "s", most=1.15)
+        yield Row.of("test-arm, warm, but its cases / 4 s", beside, [4.0], "s", most=1)
+
+    def _changed(self) -> Iterator[Row]:
+        """The same behind a change of a module's C file, in a copy of this repository."""
+        copy = self.work / "copy"
+        ignored = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
+        shutil.copytree(_REPOSITORY, copy, ignore=ignored)
+        source = copy / "kmod" / "cma_kunit" / "area.c"
+        text = source.read_text()
+        beside = []
+        with self.progress.phase("bench", "a change of a module") as phase:
+            for number in range(4):
+                source.write_text(f"{text}/* {secrets.token_hex(8)} */\n")
+                took, waited = self._suite(copy, f"changed-{number}")
+                if number:
+                    beside.append(took - waited)
+            phase.note("a change of a module")
+        yield Row.of("test-arm, a C file changed, but its cases / 6 s", beside, [6.0], "s", most=1)
+
+    def _suite(self, repository: Path, name: str) -> tuple[float, float]:
+        """Run what `make test-arm` runs: host seconds of it all, and of the waits for cases."""
+        directory = self.work / name
+        command = [
+            *(*COMMAND, "test", *self.kernel),
+            *(f"--append={_OURS}", f"--run-dir={directory}"),
+        ]
+        took = _timed(lambda: run(command, cwd=repository))
+        cases = record.read(directory).cases()
+        return took, sum(case.duration for case in cases if case.id != "layout")
+
     def _parsed(self) -> Iterator[Row]:
         """KTAP out of a console's noise: seconds for 64 MiB, beside 50 MB/s."""
         noise = b"".join(
@@ -133,6 +187,9 @@ class Bench:
 
 # The suites that are built in run at each boot but for this; kunit.py says itself which it wants.
 _QUIET = "kunit.filter_glob=none"
+_OURS = "kunit.filter_glob=cma_*"  # the suites of _SUITE
+_SUITE = "cma_kunit"
+_LOADS = f'CMA_RUN="insmod {MODULES}/{_SUITE}.ko; poweroff -f"'
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -30,6 +30,9 @@ _FRAGMENT = CONFIGS / "kconfig" / "bench.config"
 def bench(
     choice: Choice,
     repeat: Annotated[int, typer.Option(min=1, help="Measure short things so often.")] = 7,
+    builds: Annotated[
+        bool, typer.Option("--builds", help="Build kernels too, beside plain make; takes long.")
+    ] = False,
 ) -> None:
     """Measure how fast the harness is beside kunit.py and raw QEMU; the machine should be idle.
 
@@ -42,7 +45,7 @@ def bench(
     prepared = cell.prepare(chosen.cell(), cache, progress)
     directory = record.new_directory(RUNS)
     words = tuple(word for word in chosen.options() if not word.startswith("--append"))
-    work = Bench(prepared, words, cache, progress, directory, repeat)
+    work = Bench(prepared, words, cache, progress, directory, repeat, builds)
     kept = BenchRecord(
         kernel_version=prepared.kernel.version,
         kernel_key=prepared.kernel.key,
