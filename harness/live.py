@@ -417,7 +417,7 @@ class LiveCell(Closing):
         return self._copies.start(self.directory)
 
     def _compare(self, guest: Guest) -> None:
-        self.survey = areas.survey(guest)
+        self.survey = areas.survey(guest.console)
         layout = self.prepared.cell.layout
         wrong = reality.differences(layout, self.survey, self._append)
         if not wrong:

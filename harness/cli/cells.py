@@ -105,7 +105,9 @@ def run_tests(
     if as_json:
         raise UsageError("--json is for --dry-run", next_step="the run's facts are in run.json")
     chosen = [*choice.options(), *words]
-    code = int(pytest.main(["-p", "harness.pytest_plugin", *chosen, *context.args]))
+    # testpaths are for who types `pytest`; its conftests would be imported when no path is given.
+    ours = ("-p", "harness.pytest_plugin", "-o", "testpaths=")
+    code = int(pytest.main([*ours, *chosen, *context.args]))
     raise typer.Exit(_EXITS.get(code, code))
 
 

@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import GuestDied, GuestError, GuestTimeout
 from harness.guest import terminal, transfer
 from harness.guest.command import Completed
+
+if TYPE_CHECKING:  # imported by who logs in: it takes a fifth of a second, and not all runs do
+    import paramiko
 
 AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
 _HOST_KEY = "/etc/dropbear/dropbear_ed25519_host_key"  # as images/init.sh.jinja2 has it
@@ -70,6 +73,8 @@ def make_keys(directory: Path) -> tuple[Keys, Mapping[str, Path]]:
 
 
 def _paramiko(key: Ed25519PrivateKey) -> paramiko.Ed25519Key:
+    import paramiko
+
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.OpenSSH,
@@ -113,6 +118,8 @@ class Ssh:
         slow: float = 1,
     ) -> Ssh:
         """Log in as root within `timeout` seconds; `port` is one of 127.0.0.1."""
+        import paramiko
+
         timeout *= slow
         with _told("the ssh login", timeout, watch):
             connection = socket.create_connection(("127.0.0.1", port), timeout)
@@ -270,6 +277,8 @@ class _Shell:
 @contextmanager
 def _told(doing: str, timeout: float, watch: Watch) -> Iterator[None]:
     """Turn what paramiko and sockets raise into the harness's errors; the console knows best."""
+    import paramiko
+
     try:
         yield
     except TimeoutError as error:

@@ -20,12 +20,13 @@ from harness.errors import BuildFailed, HarnessError, UsageError
 from harness.kernel import loadable
 from harness.kernel.build import BuiltKernel, build_environment
 from harness.kernel.diagnostics import told
-from harness.kernel.kunit_elf import NoDebugInformation, Suite, read_suites
+from harness.kernel.kunit_elf import Suite
 from harness.kernel.modinfo import ModuleInfo, module_info
+from harness.kernel.modules import note_suites, noted_suites
 from harness.process import run
 from harness.progress import Progress
 
-_RECIPE = 1  # raise it when the steps below change what an entry holds
+_RECIPE = 2  # raise it when the steps below change what an entry holds
 _KBUILD_FILES = ("Kbuild", "Makefile")
 _SOURCE, _GUEST = "source", "guest"  # in a cache entry: the copy and its .ko; those without DWARF
 # What a build in the user's directory left there; .git and the like begin with a dot.
@@ -158,6 +159,7 @@ def _made(path: Path, kernel: BuiltKernel, cache: Cache, *, old_api: bool) -> tu
         for ko in source.rglob("*.ko"):
             stripped = directory / _GUEST / ko.name
             run([f"{kernel.toolchain.prefix}strip", "-g", "-o", stripped, ko])
+            note_suites(ko, without=())
 
     try:
         entry = cache.make("external", inputs, fill)
@@ -233,16 +235,12 @@ def _opened(wanted: Wanted, entry: Path) -> Iterator[External]:
         wanted.parameters, [info for _, info in modules], where=str(wanted.path)
     )
     for ko, info in modules:
-        try:
-            suites = read_suites(ko)
-        except NoDebugInformation:
-            suites = ()
         yield External(
             origin=wanted.path,
             ko=ko,
             stripped=entry / _GUEST / ko.name,
             info=info,
-            suites=suites,
+            suites=noted_suites(ko),
             parameters=tuple(
                 word for word in wanted.parameters if word.partition("=")[0] in info.parameters
             ),

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from harness.cache import Cache, digest_tree
 from harness.errors import BuildFailed
 from harness.kernel.build import BuiltKernel, build_environment
-from harness.kernel.kunit_elf import Suite, read_suites
+from harness.kernel.kunit_elf import NoDebugInformation, Suite, read_suites
 from harness.process import run
 from harness.progress import Progress
 
@@ -35,8 +35,8 @@ class Modules(Mapping[str, Path]):
     path: Path
 
     def suites(self, name: str) -> tuple[Suite, ...]:
-        """Return the KUnit suites and cases that a module holds, as `_note_suites` found them."""
-        return _SUITES.validate_json(self[name].with_suffix(_SUITES_SUFFIX).read_bytes())
+        """Return the KUnit suites and cases that a module holds, as `note_suites` found them."""
+        return noted_suites(self[name])
 
     def __getitem__(self, name: str) -> Path:
         found = next(self.path.glob(f"*/{name}.ko"), None)
@@ -65,7 +65,7 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
             folders = _copy_sources(kmod, work)
             _make(kernel, work, cache)
             for module in work.glob("*/*.ko"):
-                _note_suites(module)
+                note_suites(module)
             for folder in folders:
                 _keep(work / folder, directory / folder)
 
@@ -129,8 +129,26 @@ def _keep(built: Path, folder: Path) -> None:
         raise BuildFailed(f"kbuild ended well, but made no module of kmod/{folder.name}")
 
 
-def _note_suites(module: Path) -> None:
-    """Write what suites a new module holds beside it: reading its DWARF takes seconds."""
+def note_suites(module: Path, *, without: tuple[Suite, ...] | None = None) -> None:
+    """Write what suites a new module holds beside it: reading its DWARF takes seconds.
+
+    `without` is what to write of one that has suites, but no debug information to read them by;
+    None raises `NoDebugInformation`.
+    """
     noted = module.with_suffix(_SUITES_SUFFIX)
     if not noted.exists() or noted.stat().st_mtime_ns < module.stat().st_mtime_ns:
-        noted.write_bytes(_SUITES.dump_json(read_suites(module)))
+        noted.write_bytes(_SUITES.dump_json(_read(module, without)))
+
+
+def _read(module: Path, without: tuple[Suite, ...] | None) -> tuple[Suite, ...]:
+    try:
+        return read_suites(module)
+    except NoDebugInformation:
+        if without is None:
+            raise
+        return without
+
+
+def noted_suites(module: Path) -> tuple[Suite, ...]:
+    """Return what `note_suites` has written of a module."""
+    return _SUITES.validate_json(module.with_suffix(_SUITES_SUFFIX).read_bytes())
