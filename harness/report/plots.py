@@ -110,7 +110,7 @@ def _sequence(drawing: Sequence, axes: Axes) -> None:
         lane = lanes.index(step.lane)
         axes.plot([lane], [row], "o", color=_COLOURS[lane % len(_COLOURS)], markersize=5)
         axes.annotate(
-            f"{step.what}  ({step.at:g} {drawing.at})",
+            f"{step.what}  ({step.at:g} {drawing.at})" if drawing.at else step.what,
             (lane, row),
             xytext=(7, 0),
             textcoords="offset points",

@@ -108,7 +108,7 @@ class Sequence(_Frozen):
 
     kind: Literal["sequence"] = "sequence"
     title: str
-    at: str  # the unit of `Step.at`
+    at: str  # the unit of `Step.at`; "" when only the order counts
     steps: tuple[Step, ...]
 
 

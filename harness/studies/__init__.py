@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from harness.studies import pins
+from harness.studies import helper, pins
 from harness.studies.study import Study
 
-STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in (pins,)}
+STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in (helper, pins)}
 """All of them, by name, in the order in which they are told."""
 
 __all__ = ["STUDIES"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from harness.cma.counters import Area
 from harness.config import patches_for
 from harness.errors import ConfigError, UsageError
 from harness.report import study as report
@@ -25,7 +27,7 @@ from harness.results.study import (
     StudiesRecord,
     StudyRecord,
 )
-from harness.studies import STUDIES
+from harness.studies import STUDIES, helper
 from harness.studies.lab import PATCHES
 from harness.studies.run import _ended
 from harness.studies.study import Finding
@@ -127,3 +129,53 @@ def test_the_pages_need_nothing_from_elsewhere(tmp_path):
 def test_a_study_says_all_that_a_reader_needs_and_can_be_taken_out(study):
     assert all((study.claim.text, study.claim.source, study.setup, study.today))
     assert patches_for([PATCHES / study.without], "6.12.0")
+
+
+def area(**changes) -> Area:
+    return Area(**({"name": "a", "base_pfn": 1024, "count": 16384, "order_per_bit": 0,
+                    "used": 0, "set": ()} | changes))  # fmt: skip
+
+
+def session() -> tuple[helper.Told, ...]:
+    """The session as a kernel answers that has all: each buffer aligned to its size."""
+    live: list[tuple[int, int]] = []
+    told = []
+    for command, name in helper.SESSION.items():
+        lines = []
+        if command.startswith("echo") and not name:
+            size = int(command.split()[1]) << 10
+            live.append((4096 * 1024 + size, size))
+            lines = [f"alloc: virt: 1234abcd dma: {live[-1][0]:#x} size: {size >> 10}K"]
+        elif command.startswith("cat") and not name:
+            address, size = live.pop(0)
+            lines = [f"free: CM virt: 1234abcd dma: {address:#x} size:{size >> 10}K"]
+        elif name == "ENOSPC":
+            lines = ["no mem in CMA area"]
+        elif not name:
+            lines = ["registered."]
+        runs = tuple((address // 4096 - 1024, size // 4096) for address, size in live)
+        told.append(helper.Told(command, name, tuple(lines), sum(n for _, n in runs), runs))
+    return tuple(told)
+
+
+def broken(told: tuple[helper.Told, ...]) -> list[bool]:
+    return [not check.held for check in helper.checks(told, area(), area())]
+
+
+def test_song_s_session_holds_and_each_deviation_breaks_a_check():
+    told = session()
+    assert not any(broken(told))
+    first = told[1]
+    for change in (
+        {"errno": "EIO"},
+        {"log": ()},
+        {"log": ("alloc: virt: (ptrval) dma: 0x0 size: 1024K",)},
+        {"used": first.used - 1},
+        {"taken": ((first.taken[0][0] + 1, first.taken[0][1]),)},
+    ):
+        assert any(broken((told[0], replace(first, **change), *told[2:]))), change
+
+
+def test_a_shell_tells_an_errno_in_words():
+    assert helper.errno_of("cat: read error: Identifier removed\n") == "EIDRM"
+    assert helper.errno_of("") == ""
