@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
-from harness.studies import helper, pins
+from harness.studies import helper, patchset, pins
 from harness.studies.study import Study
 
-STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in (helper, pins)}
+STUDIES: Mapping[str, Study] = {
+    module.STUDY.name: module.STUDY for module in (helper, patchset, pins)
+}
 """All of them, by name, in the order in which they are told."""
 
 __all__ = ["STUDIES"]
