@@ -8,6 +8,15 @@ from datetime import UTC, datetime
 import pytest
 
 from harness.cma.counters import Area
+from harness.cma.pagetables import (
+    LINEAR,
+    VMALLOC,
+    WRITE_COMBINE,
+    Attributes,
+    LinearMap,
+    Mapping,
+    PageTables,
+)
 from harness.config import patches_for
 from harness.errors import ConfigError, UsageError
 from harness.report import study as report
@@ -27,7 +36,7 @@ from harness.results.study import (
     StudiesRecord,
     StudyRecord,
 )
-from harness.studies import STUDIES, helper
+from harness.studies import STUDIES, arm_aliasing, helper
 from harness.studies.lab import PATCHES
 from harness.studies.run import _ended
 from harness.studies.study import Finding
@@ -179,3 +188,33 @@ def test_song_s_session_holds_and_each_deviation_breaks_a_check():
 def test_a_shell_tells_an_errno_in_words():
     assert helper.errno_of("cat: read error: Identifier removed\n") == "EIDRM"
     assert helper.errno_of("") == ""
+
+
+def mapped(start: int, pages: int, region: str, memory: str) -> Mapping:
+    kind = Attributes("PTE" if memory else "PGD", "KERNEL", False, True, False, True, memory)
+    return Mapping(start, start + pages * 4096, region, kind)
+
+
+def watched(*during: Mapping) -> arm_aliasing.Watched:
+    """An area of 256 pages at 0x40000000, and a buffer of 16 in it; by sections when idle."""
+    idle = PageTables((mapped(0xC0000000, 256, LINEAR, ""),))
+    moments = (
+        arm_aliasing.Moment("before", idle, ()),
+        arm_aliasing.Moment("during", PageTables(during), ((0x40000000, 16 * 4096),)),
+    )
+    linear = LinearMap(0x40000000, 0x40100000, 0xC0000000)
+    return arm_aliasing.Watched("a", 0x40000000, 0x40100000, linear, moments)
+
+
+def test_a_cached_and_an_uncached_mapping_of_a_buffer_are_a_conflict():
+    elsewhere = mapped(0xE0000000, 16, VMALLOC, WRITE_COMBINE)
+    for linear, conflicts in (
+        ([mapped(0xC0000000, 256, LINEAR, "")], 16),
+        ([mapped(0xC0000000, 256, LINEAR, "MEM/CACHED/WBWA")], 16),
+        ([mapped(0xC0000000, 16, LINEAR, WRITE_COMBINE)], 0),
+        ([], 0),  # high memory
+    ):
+        found = watched(*linear, elsewhere)
+        assert [found.conflicts(moment) for moment in found.moments] == [0, conflicts]
+    alone = watched(mapped(0xC0000000, 256, LINEAR, ""))
+    assert alone.conflicts(alone.moments[1]) == 0
