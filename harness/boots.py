@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from harness.errors import GuestError
 from harness.faults import Fault
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
-from harness.guest.qemu import Launch
+from harness.guest.qemu import Launch, Watch
 from harness.guest.ssh import make_keys
 from harness.image.initramfs import File
 from harness.progress import Progress
@@ -35,6 +35,7 @@ from harness.results.record import Span
 
 BOOT_SECONDS = 60.0
 INITRAMFS = "initramfs.cpio"
+EXECUTED_LOG = "executed.log"
 _EARLY = "earlycon"  # the console that the tree's stdout-path names, before its driver is up
 _ROOM = 4096  # bytes that an edit of a device tree may add
 
@@ -98,13 +99,15 @@ class Boots(Closing):
         *,
         edit: Edit | None = None,
         options: tuple[str, ...] = (),
+        watch: Sequence[int] = (),
     ) -> Iterator[Guest]:
         """Boot this session's kernel and board with a layout: a value, a name or a TOML file.
 
         `append` follows the session's own `--append` on the command line. `edit` changes the
-        checked tree, for what a layout does not say. `options` are further words for QEMU.
-        Commands go over the console, which needs no login. Raises what `Guest.boot` raises:
-        KernelFaulted, GuestTimeout (of which `GuestStuck` is one kind), GuestDied.
+        checked tree, for what a layout does not say. `options` are further words for QEMU. `watch`
+        are addresses of functions, whose calls go to the guest's `EXECUTED_LOG`. Commands go over
+        the console, which needs no login. Raises what `Guest.boot` raises: KernelFaulted,
+        GuestTimeout (of which `GuestStuck` is one kind), GuestDied.
         """
         chosen = layout if isinstance(layout, Layout) else load_layout(layout)
         self._number += 1
@@ -114,6 +117,8 @@ class Boots(Closing):
         launch = replace(launch, extra=(*launch.extra, *options))
         if edit is not None:
             launch = replace(launch, dtb=_edited(prepared.tree.blob, edit, directory))
+        if watch:
+            launch = replace(launch, watch=Watch(directory / EXECUTED_LOG, tuple(watch)))
         self._cited = log
         try:
             guest = start(prepared, launch, directory, login=False)

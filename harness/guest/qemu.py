@@ -29,6 +29,8 @@ class Launch:
     dropbear's keys. `power_off`: whether the guest can end QEMU by itself. `seed` makes QEMU's own
     random numbers the same in each run. `image` is for a guest that is stored, or was.
 
+    `watch` has QEMU log each time that a guest comes to some addresses.
+
     `counting`: the guest's clock counts its instructions, of which one takes 2 ns, and nothing
     else; when it sleeps, the clock jumps. It takes one processor: with two, 7.2 stands still.
     """
@@ -47,6 +49,7 @@ class Launch:
     counting: bool = False
     seed: int | None = None
     image: Image | None = None
+    watch: Watch | None = None
     extra: tuple[str, ...] = ()
     program: str = "qemu-system-arm"
 
@@ -63,6 +66,17 @@ class Image:
     memory: Path
     restored: bool = False
     stored_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Addresses of functions, and the file that gets a record of each time one is entered.
+
+    harness/guest/executed.py reads it. The guest takes some ten times as long.
+    """
+
+    file: Path
+    addresses: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,7 @@ def argv(launch: Launch, sockets: Sockets) -> tuple[str, ...]:
         *("-qmp", f"unix:{_option(sockets.qmp)}"),
         *(("-gdb", f"unix:{_option(sockets.gdb)},server=on,wait=off") if sockets.gdb else ()),
         *_network(launch),
+        *_watch(launch),
         *launch.extra,
         *(("-incoming", "defer") if restored else ()),
         "-S",
@@ -155,6 +170,18 @@ def _memory(launch: Launch) -> tuple[str, ...]:
     return (
         *("-object", f"memory-backend-file,id=memory,{file}"),
         *("-machine", "memory-backend=memory"),
+    )
+
+
+def _watch(launch: Launch) -> tuple[str, ...]:
+    """A block of instructions begins at each address: two bytes are the shortest instruction."""
+    if launch.watch is None:
+        return ()
+    ranges = ",".join(f"{address:#x}+2" for address in launch.watch.addresses)
+    return (
+        *("-d", "exec,cpu,nochain"),
+        *("-dfilter", ranges),
+        *("-D", str(launch.watch.file)),
     )
 
 

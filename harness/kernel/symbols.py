@@ -23,7 +23,7 @@ from __future__ import annotations
 import posixpath
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ _REPORTING = re.compile(
     r"(?:unwind_backtrace|dump_backtrace|show_stack|dump_stack|sched_show_task|__?warn|warn_slow"
     r"|panic|vpanic|bad_page|__might_|nmi_|rcu_|(?:__|io_)?schedule|_*wait_for_|__mutex_lock)"
 )
+_WHOLE = ("", "constprop", "isra")  # clones of a function that begin where it does
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,22 @@ def _attribute(attributes: Any, name: str) -> str:
 
 def _join(folder: str, name: str) -> str:
     return posixpath.normpath(posixpath.join(folder, name))
+
+
+def entries(vmlinux: Path, names: Collection[str]) -> dict[str, int]:
+    """Return the addresses of those of the functions that stand at one place in a kernel.
+
+    One that is inlined stands at none. `name.constprop.0` counts as `name`: it begins where that
+    does. Raises HarnessError for a damaged file.
+    """
+    with reading(vmlinux):
+        symbols = code_symbols(open_elf(vmlinux))
+    found: dict[str, list[int]] = {}
+    for symbol, places in symbols.items():
+        name, _, clone = symbol.partition(".")
+        if name in names and clone.partition(".")[0] in _WHOLE:
+            found.setdefault(name, []).extend(address for address, _ in places)
+    return {name: addresses[0] for name, addresses in found.items() if len(addresses) == 1}
 
 
 class Symbols(Closing):

@@ -44,13 +44,16 @@ class Lab(Closing):
         return self.prepared.kernel.option(symbol)
 
     @contextmanager
-    def boot(self, layout: Layout | str | None = None, append: str = "") -> Iterator[Guest]:
+    def boot(
+        self, layout: Layout | str | None = None, append: str = "", *, watch: Sequence[int] = ()
+    ) -> Iterator[Guest]:
         """Boot a guest, of the study's layout if none is given; `append` ends its command line.
 
+        `watch` are addresses of functions, whose calls `harness.boots.EXECUTED_LOG` will have.
         It ends with the block, and a fault of its kernel that nobody took is raised then.
         """
         chosen = self.prepared.cell.layout if layout is None else layout
-        with self._boots.boot(chosen, append) as guest:
+        with self._boots.boot(chosen, append, watch=watch) as guest:
             yield guest
         log = self._boots.log_of(guest)
         for fault in self._boots.take_faults():

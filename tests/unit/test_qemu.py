@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from harness.guest.qemu import Image, Launch, Sockets, argv, boot_script
+from harness.guest.qemu import Image, Launch, Sockets, Watch, argv, boot_script
 
 LAUNCH = Launch(
     kernel=Path("zImage"), cmdline="console=ttyAMA0 panic=-1", memory=256, cpus=3, cpu="cortex-a7"
@@ -129,3 +129,12 @@ def test_a_guest_that_counts_has_a_clock_of_instructions_alone():
     assert ("-rtc", "clock=vm,base=2026-01-01") in pairs(command)
     assert "-icount" not in argv(LAUNCH, SOCKETS)
     assert "-icount" in boot_script(replace(LAUNCH, cpus=1, counting=True))
+
+
+def test_a_watched_guest_is_logged_at_each_address_without_chaining():
+    watch = Watch(Path("run/executed.log"), (0xC0704646, 0xC0100000))
+    command = pairs(argv(replace(LAUNCH, watch=watch), SOCKETS))
+    assert ("-d", "exec,cpu,nochain") in command
+    assert ("-dfilter", "0xc0704646+2,0xc0100000+2") in command
+    assert ("-D", "run/executed.log") in command
+    assert "-d" not in argv(LAUNCH, SOCKETS)

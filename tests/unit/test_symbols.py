@@ -17,7 +17,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.faults import extract
 from harness.kernel.elf import code_symbols, open_elf
-from harness.kernel.symbols import Location, Symbols
+from harness.kernel.symbols import Location, Symbols, entries
 
 GCC = "arm-linux-gnueabihf-gcc"
 
@@ -187,6 +187,12 @@ def test_a_place_in_the_kernel(built, label, function, file, source):
     size = built.sizes[name][-1]
     location = built.symbols().locate(name, offset, None, size=size)
     assert location == Location(function, file, line_of(source, f"{label}:"))
+
+
+def test_where_functions_begin_is_known_of_those_that_stand_at_one_place(built):
+    found = entries(built.vmlinux, {"cma_alloc", "twin", "header"})
+    ((address, _),) = code_symbols(open_elf(built.vmlinux))["cma_alloc"]
+    assert found == {"cma_alloc": address}
 
 
 @pytest.mark.parametrize(
