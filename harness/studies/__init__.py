@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from harness.studies import arm_aliasing, helper, patchset, pins
+from harness.studies import arm_aliasing, deep_dive, helper, patchset, pins
 from harness.studies.study import Study
 
 STUDIES: Mapping[str, Study] = {
-    module.STUDY.name: module.STUDY for module in (helper, patchset, arm_aliasing, pins)
+    module.STUDY.name: module.STUDY for module in (helper, patchset, deep_dive, arm_aliasing, pins)
 }
 """All of them, by name, in the order in which they are told."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,7 @@ from harness.cma.pagetables import (
 )
 from harness.config import patches_for
 from harness.errors import ConfigError, UsageError
+from harness.guest.executed import Call
 from harness.report import study as report
 from harness.report.plots import svg
 from harness.results import study as results
@@ -36,7 +38,7 @@ from harness.results.study import (
     StudiesRecord,
     StudyRecord,
 )
-from harness.studies import STUDIES, arm_aliasing, helper
+from harness.studies import STUDIES, arm_aliasing, deep_dive, helper
 from harness.studies.lab import PATCHES
 from harness.studies.run import _ended
 from harness.studies.study import Finding
@@ -218,3 +220,19 @@ def test_a_cached_and_an_uncached_mapping_of_a_buffer_are_a_conflict():
         assert [found.conflicts(moment) for moment in found.moments] == [0, conflicts]
     alone = watched(mapped(0xC0000000, 256, LINEAR, ""))
     assert alone.conflicts(alone.moments[1]) == 0
+
+
+def test_of_all_calls_a_buffer_s_own_are_told():
+    call = partial(Call, cpu=0, returns=0)
+    calls = (
+        call("cma_alloc", words=(0, 64, 6, 0)),  # somebody else's
+        call("cma_alloc", words=(0, 16, 4, 0)),
+        call("alloc_contig_range", words=(0x40000, 0x40010, 4, 0)),
+        call("apply_to_page_range", words=(0, 0xC0000000, 0x10000, 0)),
+        call("apply_to_page_range", words=(0, 0xE0000000, 0x10000, 0)),
+        call("free_contig_range", words=(0x40000, 16, 0, 0)),
+    )
+    linear = LinearMap(0x40000000, 0x40100000, 0xC0000000)
+    traced = deep_dive.Traced(calls, 0x40000000, 0x100000, 4096, (0x40000000, 0x10000), linear)
+    assert [index for _, index in traced.life()] == [1, 2, 3, 5]
+    assert traced.first("cma_alloc", "cma_release") == [0, -1]
