@@ -21,7 +21,7 @@ from harness.kernel.symbols import entries
 from harness.results.study import Check, Claim, Row, Sequence, Step
 from harness.studies.device import loaded
 from harness.studies.lab import Lab
-from harness.studies.study import Finding, Study
+from harness.studies.study import Finding, NotHere, Study
 
 _SIZE = 5 * MIB
 # The functions, and under what other names kernels have them: with memory profiling (6.10) and
@@ -117,6 +117,8 @@ class Traced:
 
 def measure(lab: Lab) -> Finding:
     """Boot with an area of the command line, then of the tree; allocate and free in each."""
+    if lab.option("CONFIG_PHYS_ADDR_T_64BIT") == "y":
+        raise NotHere("physical addresses have 64 bits: arguments lie in other registers")
     found = entries(lab.prepared.kernel.vmlinux, {*LANES, *_ALIASES})
     word = _trace(lab, found, "cmdline", "reserved")
     node = _trace(lab, found, "default", "linux,cma")

@@ -185,7 +185,7 @@ def _vmstat(guest: Guest) -> dict[str, int]:
 def _checks(seen: _Seen) -> Iterator[Check]:
     yield Check(
         what="each device's buffer is taken from its own area, and from no other",
-        seen="; ".join(f"{area}: {_moved(seen, area)}" for area in seen.buffers),
+        seen="; ".join(f"{area}'s device: {_taken(seen, area)}" for area in seen.buffers),
         held=all(_moved(seen, area) == {area: 4 * MIB // PAGE} for area in seen.buffers),
     )
     yield Check(
@@ -243,6 +243,11 @@ def _moved(seen: _Seen, area: str) -> dict[str, int]:
     return {name: now[name] - then[name] for name in now if now[name] != then[name]}
 
 
+def _taken(seen: _Seen, area: str) -> str:
+    moved = _moved(seen, area).items()
+    return ", ".join(f"{pages} pages of {name}" for name, pages in moved) or "nothing"
+
+
 def _cma_pages(state: Snapshot) -> int:
     return sum(zone.blocks.get(CMA, 0) for zone in state.zones) * state.system.block_pages
 
@@ -283,7 +288,8 @@ def _chart(seen: _Seen) -> Chart:
     places = tuple(map(float, range(len(names))))
     return Chart(
         kind="bars",
-        title=f"Pages of {_HELD // MIB} MiB of each kind that lie in the device's area",
+        title="Pages that lie in the device's area, "
+        f"of {_HELD // MIB} MiB of each kind and {_KERNEL // MIB} of the kernel's",
         x="kind of memory",
         y="pages",
         names=names,
@@ -295,14 +301,13 @@ def _chart(seen: _Seen) -> Chart:
 
 
 def _map(seen: _Seen) -> Map:
-    states = {"idle": seen.idle} | {f"{area}'s device": s for area, s in seen.buffers.items()}
+    states = {"idle": seen.idle} | {f"{area}'s has 4 MiB": s for area, s in seen.buffers.items()}
     strips = [
-        _strip(f"{area.name}: {what}", area, seen.idle.area(area.name))
+        _strip(f"{name}: {what}", state.area(name), seen.idle.area(name))
         for name in (_DEFAULT, _PRIVATE)
         for what, state in states.items()
-        for area in [state.area(name)]
     ]
-    return Map(title="The areas, when one device or the other has 4 MiB", strips=tuple(strips))
+    return Map(title="The two areas, and which device has a buffer", strips=tuple(strips))
 
 
 def _strip(label: str, area: Area, idle: Area) -> Strip:
