@@ -15,6 +15,8 @@ from harness.errors import GuestError
 
 PROGRAM = "cma-occupy"
 ALL_AREAS = "all"
+ANYWHERE = "any"  # in place of an area: memory is not made short
+Run = tuple[int, int]  # the first of some page frames, and how many
 
 
 class Place(Answer):
@@ -54,6 +56,34 @@ class Check(Place):
         return self.bad == self.zero == self.child_bad == 0
 
 
+class Fates(Answer):
+    """What became of the pages that lay in the area: runs of frames (first, count) that they had.
+
+    `kept` are where they were, `moved` have another frame, `back` were not in memory and came back
+    when they were read, `zero` read as zeroes, `lost` as something else.
+    """
+
+    kept: tuple[Run, ...]
+    moved: tuple[Run, ...]
+    back: tuple[Run, ...]
+    zero: tuple[Run, ...]
+    lost: tuple[Run, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pages each fate has."""
+        return {fate: sum(count for _, count in runs) for fate, runs in self.by_name()}
+
+    def by_name(self) -> tuple[tuple[str, tuple[Run, ...]], ...]:
+        """Return the runs of each fate, with its name."""
+        return (
+            ("kept", self.kept),
+            ("moved", self.moved),
+            ("back", self.back),
+            ("zero", self.zero),
+            ("lost", self.lost),
+        )
+
+
 class Pins(Answer):
     """The page frames that were pinned, lowest first."""
 
@@ -83,6 +113,14 @@ class Occupant:
     def check(self) -> Check:
         """Look where the pages are, then read every byte of them."""
         return ask_one(self.shell, self._argv("check"), Check, self.timeout)
+
+    def fates(self) -> Fates:
+        """Look where each page is, read it, and tell what became of it."""
+        return ask_one(self.shell, self._argv("fates"), Fates, self.timeout)
+
+    def advise(self, advice: int) -> None:
+        """Give the kernel an advice (posix_fadvise) on the file that the pages are of."""
+        ask_one(self.shell, self._argv("advise", str(advice)), Nothing, self.timeout)
 
     def pin(self, every: int | None = None) -> tuple[int, ...]:
         """Put the first page inside the area, or in each `every` bytes of it, into a pipe."""

@@ -22,7 +22,8 @@ _BUFFER_KB = 256  # for each CPU: some 3000 events of CMA
 
 _FORMAT = re.compile(r"^name: (\w+)\n.*?^print fmt: \"((?:[^\"\\]|\\.)*)\"", re.M | re.S)
 _CONVERSION = re.compile(r"%(-?\d*)(l{0,2}|h{0,2}|z)([duxps])")
-_KEY = re.compile(r"(\w+)=(?:0x)?$")
+_KEY = re.compile(r"(\w+)=\(?(?:0x)?$")
+_END = re.compile(r"^ ~ (?:0x)?$")
 _LINE = re.compile(
     r"^ *(?P<task>.+)-(?P<pid>\d+) +\[(?P<cpu>\d+)\] +\S+ +(?P<s>\d+)\.(?P<us>\d{6}): "
     r"(?P<name>\w+): (?P<text>.*)$",
@@ -78,20 +79,23 @@ def _value(text: str, conversion: str) -> int | str:
 def parse_format(fmt: str) -> Format:
     """Turn a printf format ("name=%s pfn=0x%lx") into a `Format`.
 
-    A conversion without a key before it ("order %d") is matched, and not kept.
+    A conversion without a key before it ("order %d") is matched, and not kept; the second of a
+    range ("range=(0x%lx ~ 0x%lx)") is kept as `range_end`.
     """
-    pattern, conversions, at = "", {}, 0
+    pattern, conversions, at, last = "", {}, 0, ""
     for conversion in _CONVERSION.finditer(fmt):
         literal = fmt[at : conversion.start()]
         pattern += re.escape(literal)
         kind = _PATTERNS[conversion[3]]
         padding = " *" if conversion[1] else ""
-        key = _KEY.search(literal)
-        if key is None:
-            pattern += f"{padding}{kind}{padding}"
+        found = _KEY.search(literal)
+        key = found[1] if found else f"{last}_end" if last and _END.match(literal) else ""
+        if key:
+            pattern += f"{padding}(?P<f_{key}>{kind}){padding}"
+            conversions[key] = conversion[3]
         else:
-            pattern += f"{padding}(?P<f_{key[1]}>{kind}){padding}"
-            conversions[key[1]] = conversion[3]
+            pattern += f"{padding}{kind}{padding}"
+        last = key
         at = conversion.end()
     return Format(re.compile(pattern + re.escape(fmt[at:])), conversions)
 
@@ -144,9 +148,10 @@ class Trace:
 
 
 @contextmanager
-def traced(shell: Shell, *events: str) -> Iterator[Trace]:
+def traced(shell: Shell, *events: str, buffer_kb: int = _BUFFER_KB) -> Iterator[Trace]:
     """Trace events ("cma:*", "migrate:mm_migrate_pages") while the block runs.
 
+    Of `buffer_kb`, which each CPU has, an event takes some 80 bytes.
     Raises `GuestError` when the kernel has no such event, or no tracefs.
     """
     place = f"{TRACING}/instances/cma-harness-{secrets.token_hex(4)}"
@@ -155,7 +160,7 @@ def traced(shell: Shell, *events: str) -> Iterator[Trace]:
         switched = " && ".join(f"echo '{event}' >>set_event" for event in events)
         formats = _run(
             shell,
-            f"cd {place} && echo {_BUFFER_KB} >buffer_size_kb && {switched} && "
+            f"cd {place} && echo {buffer_kb} >buffer_size_kb && {switched} && "
             "cat $(sed 's|\\(.*\\):\\(.*\\)|events/\\1/\\2/format|' set_event)",
         )
         yield Trace(shell, place, parse_formats(formats))

@@ -28,7 +28,7 @@ void pages_write(const struct occupant *o, uint32_t seed)
 }
 
 /* A page as its holder sees it; @buffer is for one that is not mapped. */
-static const void *page_of(const struct occupant *o, size_t index, void *buffer)
+const void *page_of(const struct occupant *o, size_t index, void *buffer)
 {
 	if (o->map)
 		return o->map + index * PAGE;

@@ -6,11 +6,24 @@
 #include "occupant.h"
 
 #include <fcntl.h>
+#include <linux/types.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "pattern.h"
 #include "report.h"
+
+/* Of drivers/staging/android/uapi/ashmem.h, which went with 5.18. */
+struct ashmem_pin {
+	__u32 offset;
+	__u32 len;	/* 0: to the end */
+};
+
+#define ASHMEM "/dev/ashmem"
+#define ASHMEM_SET_SIZE _IOW(0x77, 3, size_t)
+#define ASHMEM_UNPIN _IOW(0x77, 8, struct ashmem_pin)
 
 static void map(struct occupant *o, int flags)
 {
@@ -67,6 +80,51 @@ static void take_locked(struct occupant *o)
 static void settle_lazyfree(struct occupant *o)
 {
 	advise(o, MADV_FREE, "MADV_FREE");
+}
+
+/* A page that is written to after MADV_FREE is kept, as before it. */
+static void settle_half(struct occupant *o)
+{
+	settle_lazyfree(o);
+	for (size_t i = 0; i < o->count; i += 2)
+		page_fill(o->map + i * PAGE, o->seed, i);
+}
+
+static void prepare_ashmem(struct occupant *o)
+{
+	o->fd = open(ASHMEM, O_RDWR | O_CLOEXEC);
+	if (o->fd < 0 || ioctl(o->fd, ASHMEM_SET_SIZE, o->count * PAGE))
+		die(ASHMEM);
+	map(o, MAP_SHARED);
+}
+
+static void settle_ashmem(struct occupant *o)
+{
+	struct ashmem_pin all = { 0 };
+
+	if (ioctl(o->fd, ASHMEM_UNPIN, &all))
+		die("ASHMEM_UNPIN");
+}
+
+/* Whether a page stays: about half do, without a pattern, but the same ones each time. */
+static bool stays(uint32_t index)
+{
+	index *= 0x9e3779b1;
+	index ^= index >> 15;
+	index *= 0x85ebca6b;
+	return index >> 16 & 1;
+}
+
+/*
+ * Not every other page: when the scanner for free pages finds none in a block, it looks at every
+ * second, fourth, ... page of the next ones (isolate_freepages() in mm/compaction.c, since 5.1,
+ * 4fca9730c51d "mm, compaction: sample pageblocks for free pages"), and would miss all of them.
+ */
+static void settle_scattered(struct occupant *o)
+{
+	for (size_t i = 0; i < o->count; i++)
+		if (!stays(i) && madvise(o->map + i * PAGE, PAGE, MADV_DONTNEED))
+			die("MADV_DONTNEED");
 }
 
 /* What is no page of a process belongs to the kernel, and can be neither moved nor checked. */
@@ -221,6 +279,8 @@ static void take_mapped(struct occupant *o)
 const struct kind kinds[] = {
 	{ "anon", "anonymous", false, map_private, take_filled, NULL },
 	{ "mixed", "anonymous, half of it outside", false, prepare_mixed, take_filled, NULL },
+	{ "scattered", "anonymous, half of it given back here and there", false, map_private,
+	  take_filled, settle_scattered },
 	{ "mlock", "anonymous and locked", false, map_private, take_locked, NULL },
 	{ "shared", "anonymous, in a shared mapping", false, map_shared, take_filled, NULL },
 	{ "memfd", "of a memory file, not mapped", false, prepare_memfd, take_written, NULL },
@@ -231,6 +291,10 @@ const struct kind kinds[] = {
 	  take_swapped, NULL },
 	{ "lazyfree", "anonymous, after MADV_FREE", false, map_private, take_filled,
 	  settle_lazyfree },
+	{ "half", "the same, every other page written to again", false, map_private, take_filled,
+	  settle_half },
+	{ "ashmem", "of /dev/ashmem, after ASHMEM_UNPIN", false, prepare_ashmem, take_filled,
+	  settle_ashmem },
 	{ "kernel", "none of those: page tables, pipes, stacks, files", false, NULL,
 	  take_kernel, NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,

@@ -24,12 +24,14 @@
 static const char usage_text[] =
 	"usage: cma-occupy [-n NAME] hold KIND AREA BYTES [--file PATH] [--seed N] [--margin BYTES]\n"
 	"                                              [--keep-short]\n"
-	"       cma-occupy [-n NAME] check | pin [BYTES] | fix | unpin | relax | end\n"
+	"       cma-occupy [-n NAME] check | fates | advise N | pin [BYTES] | fix | unpin | relax | end\n"
 	"\n"
 	"  hold       bring BYTES of pages of KIND into memory while it is short everywhere but in\n"
 	"             AREA (`all': in all areas), hold them in the background, and tell how many\n"
-	"             of them lie there\n"
+	"             of them lie there. AREA `any': memory is not made short, they lie anywhere\n"
 	"  check      where the pages lie now, and whether each byte is what it was\n"
+	"  fates      what became of each page that lay in AREA, as runs of frames [first, count]\n"
+	"  advise     posix_fadvise() with the advice N on all of the file, of a kind that has one\n"
 	"  pin        put the first page in AREA, or in each BYTES of it, into a pipe\n"
 	"  fix        register all pages as a buffer of io_uring, which pins them for long\n"
 	"  unpin      undo both\n"
@@ -47,6 +49,10 @@ static const char usage_text[] =
 	"hold), absent (not in memory), dirty, swapcache; bad (another content), zero, child_bad\n"
 	"(either, as the child of `fork' sees them), shared (with the child); and of the first bad\n"
 	"or zero page its index, and the index of the page whose content it holds (-1: none).\n"
+	"\n"
+	"What fates tells, by the frame that a page had at hold: kept (it is there still), moved (it\n"
+	"has another frame), back (it was not in memory, and reading it brought it back), zero (it\n"
+	"reads as zeroes), lost (as something else).\n"
 	"\n"
 	"Numbers are decimal, 0x hexadecimal or 0 octal; K, M and G are powers of 1024.\n"
 	"Exit status: 0 done, 1 a system call failed (its errno is on standard error), 2 usage.\n"
@@ -83,7 +89,8 @@ static void occupy(struct occupant *o, const struct options *opt, FILE *to)
 {
 	if (o->kind->prepare)
 		o->kind->prepare(o);
-	shortage_begin(o->areas, o->area_count, o->area, opt->margin);
+	if (!o->anywhere)
+		shortage_begin(o->areas, o->area_count, o->area, opt->margin);
 	o->kind->take(o);
 	if (!opt->keep_short)
 		shortage_end();
@@ -123,9 +130,10 @@ static int hold(const struct options *opt, char **argv)
 	if (!o.path == o.kind->needs_file)
 		usage_error(o.path ? "--file is not for" : "--file is needed for", o.kind->name);
 	o.area_count = areas_read(o.areas);
-	if (!o.area_count)
+	o.anywhere = !strcmp(argv[1], "any");
+	if (!o.area_count && !o.anywhere)
 		usage_error("no area", "the kernel has none");
-	if (strcmp(argv[1], "all"))
+	if (strcmp(argv[1], "all") && !o.anywhere)
 		o.area = area_named(o.areas, o.area_count, argv[1]);
 	o.count = number(argv[2], SIZE_MAX / 2) / PAGE;
 	if (!o.count)
@@ -163,7 +171,9 @@ static int hold(const struct options *opt, char **argv)
 
 static int run(const struct options *opt, int argc, char **argv)
 {
-	static const char * const requests[] = { "check", "pin", "fix", "unpin", "relax", "end" };
+	static const char * const requests[] = {
+		"check", "fates", "advise", "pin", "fix", "unpin", "relax", "end"
+	};
 
 	if (!argc)
 		usage_error("no command", "say which");
@@ -177,7 +187,7 @@ static int run(const struct options *opt, int argc, char **argv)
 
 		if (strcmp(argv[0], requests[i]))
 			continue;
-		if (argc > 1 + !strcmp(argv[0], "pin"))
+		if (argc > 1 + (!strcmp(argv[0], "pin") || !strcmp(argv[0], "advise")))
 			usage_error("wrong number of arguments", argv[0]);
 		if (argc == 2)
 			snprintf(bytes, sizeof(bytes), "%" PRIu64, number(argv[1], UINT64_MAX));

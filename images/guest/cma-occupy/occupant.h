@@ -47,6 +47,7 @@ struct kind {
  * @child_frames: where the child has them, written by it
  * @areas: all of the kernel's
  * @area_count: how many
+ * @anywhere: they may lie where they happen to: memory is not made short
  * @area: the one they are to lie in; NULL: any
  */
 struct occupant {
@@ -63,6 +64,7 @@ struct occupant {
 	uint64_t *child_frames;
 	struct area areas[MAX_AREAS];
 	size_t area_count;
+	bool anywhere;
 	const struct area *area;
 };
 
@@ -91,7 +93,11 @@ extern const size_t kind_count;
 void pages_fill(const struct occupant *o, uint32_t seed);
 void pages_write(const struct occupant *o, uint32_t seed);
 void pages_touch(const struct occupant *o);
+const void *page_of(const struct occupant *o, size_t index, void *buffer);
 void contents_check(const struct occupant *o, struct contents *found);
+
+/* fates.c; 0 or an errno */
+int fates_print(const struct occupant *o, FILE *to);
 
 /* place.c */
 bool inside(const struct occupant *o, uint64_t frame);

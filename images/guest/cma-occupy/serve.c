@@ -4,10 +4,12 @@
  * line of words; the answer is an errno (0: none), a space, and one line.
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 
 #include "occupant.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -68,6 +70,21 @@ static int answer_check(struct occupant *o, const char *argument, FILE *to)
 	return 0;
 }
 
+static int answer_fates(struct occupant *o, const char *argument, FILE *to)
+{
+	(void)argument;
+	return fates_print(o, to);
+}
+
+/* posix_fadvise() on all of the file. */
+static int answer_advise(struct occupant *o, const char *argument, FILE *to)
+{
+	int error = argument ? posix_fadvise(o->fd, 0, 0, atoi(argument)) : EINVAL;
+
+	fputs("{}\n", to);
+	return error;
+}
+
 static int answer_relax(struct occupant *o, const char *argument, FILE *to)
 {
 	(void)o;
@@ -99,6 +116,8 @@ static const struct {
 	int (*run)(struct occupant *o, const char *argument, FILE *to);
 } requests[] = {
 	{ "check", answer_check },
+	{ "fates", answer_fates },
+	{ "advise", answer_advise },
 	{ "relax", answer_relax },
 	{ "pin", answer_pin },
 	{ "fix", answer_fix },
