@@ -2,12 +2,26 @@
 
 from collections.abc import Mapping
 
-from harness.studies import arm_aliasing, deep_dive, helper, patchset, pins
+from harness.studies import (
+    arm_aliasing,
+    deep_dive,
+    helper,
+    patchset,
+    pins,
+    volatile,
+)
 from harness.studies.study import Study
 
-STUDIES: Mapping[str, Study] = {
-    module.STUDY.name: module.STUDY for module in (helper, patchset, deep_dive, arm_aliasing, pins)
-}
+_IN_ORDER = (
+    helper,
+    patchset,
+    deep_dive,
+    arm_aliasing,
+    pins,
+    volatile,
+)
+
+STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _IN_ORDER}
 """All of them, by name, in the order in which they are told."""
 
 __all__ = ["STUDIES"]
