@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.studies import (
     arm_aliasing,
+    compaction,
     deep_dive,
     helper,
     patchset,
@@ -18,6 +19,7 @@ _IN_ORDER = (
     deep_dive,
     arm_aliasing,
     pins,
+    compaction,
     volatile,
 )
 

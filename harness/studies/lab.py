@@ -80,7 +80,7 @@ class Lab(Closing):
     def with_memory(self, size: int) -> Lab:
         """Return a lab of the same kernel on a board with so many bytes of memory."""
         here = self.prepared.cell
-        board = replace(here.board, memory=size)
+        board = here.board.model_copy(update={"memory": size})
         return self._beside(
             f"{size >> 20}M", replace(self.prepared, cell=replace(here, board=board))
         )
