@@ -39,7 +39,7 @@ def svg(drawing: Drawing) -> str:
 
 def _height(drawing: Drawing) -> float:
     if isinstance(drawing, Map):
-        return 1.0 + 0.42 * len(drawing.strips)
+        return 1.3 + 0.42 * len(drawing.strips)
     if isinstance(drawing, Sequence):
         return 1.0 + 0.26 * len(drawing.steps)
     return 3.2
@@ -96,7 +96,7 @@ def _map(drawing: Map, axes: Axes) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="page of the stretch", xlim=(0, max(strip.pages for strip in drawing.strips)))
     if kinds:
-        axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.35))
+        axes.figure.legend(frameon=False, fontsize=8, ncols=4, loc="outside lower left")
 
 
 def _first_with(drawing: Map, kind: str) -> int:
