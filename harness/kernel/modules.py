@@ -24,6 +24,7 @@ _SUITES_SUFFIX = ".suites.json"
 _RECIPE = 3  # raise it when the steps below change what an entry holds
 _MAKEFILES = ("Kbuild", "Makefile")
 _FRAME = ".frame"  # which sources there are, and how they are put together
+_OPTION = "$(CONFIG_"  # in a Kbuild file that asks for an option of the kernel's
 _SOURCES = ("**/*.c", "**/*.h", "**/Kbuild", "**/Makefile")
 
 
@@ -125,7 +126,9 @@ def _keep(built: Path, folder: Path) -> None:
     for module in built.glob("*.ko"):
         for file in (module, module.with_suffix(_SUITES_SUFFIX)):
             shutil.copy2(file, folder)
-    if not any(folder.iterdir()):
+    # One that asks for an option of the kernel's may have nothing for this one.
+    asks = _OPTION in (built / "Kbuild").read_text()
+    if not asks and not any(folder.iterdir()):
         raise BuildFailed(f"kbuild ended well, but made no module of kmod/{folder.name}")
 
 
