@@ -16,6 +16,7 @@ from harness.errors import GuestError
 PROGRAM = "cma-occupy"
 ALL_AREAS = "all"
 ANYWHERE = "any"  # in place of an area: memory is not made short
+COMPRESSIBLE = 1 << 31  # a seed
 Run = tuple[int, int]  # the first of some page frames, and how many
 
 
@@ -157,6 +158,7 @@ def occupied(
     file: str | None = None,
     keep_short: bool = False,
     margin: int | None = None,
+    seed: int | None = None,
     name: str = "1",
     timeout: float = 60.0,
 ) -> Iterator[Occupant]:
@@ -164,12 +166,14 @@ def occupied(
 
     `file` is a path in the guest for the kinds that need one, `keep_short` leaves memory short for
     all others until `relax`, `margin` bytes stay free outside of CMA meanwhile (12 MiB without).
+    Contents are made from `seed`; from `COMPRESSIBLE` on, half of a page can be compressed away.
     The pages are freed when the block ends.
     """
     argv = [PROGRAM, "-n", name, "hold", kind, area, str(size)]
     argv += ["--file", file] if file is not None else []
     argv += ["--keep-short"] if keep_short else []
     argv += ["--margin", str(margin)] if margin is not None else []
+    argv += ["--seed", str(seed)] if seed is not None else []
     occupant = Occupant(shell, name, ask_one(shell, argv, Place, timeout), timeout)
     try:
         yield occupant

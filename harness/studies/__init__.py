@@ -9,6 +9,7 @@ from harness.studies import (
     helper,
     patchset,
     pins,
+    transcendent,
     volatile,
 )
 from harness.studies.study import Study
@@ -20,6 +21,7 @@ _IN_ORDER = (
     arm_aliasing,
     pins,
     compaction,
+    transcendent,
     volatile,
 )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from harness.cma.areas import PAGE
 from harness.guest.guest import Guest
 
 _SECONDS = 60.0
@@ -12,6 +14,31 @@ _SIZE = "96M"
 _DISK = "/tmp/disk"
 _CONTROL = "/sys/class/zram-control"
 _MAKE = f"n=$(cat {_CONTROL}/hot_add) && echo {_SIZE} >/sys/block/zram$n/disksize"
+_SECTOR = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """How many pages were read from a block device, and written to it."""
+
+    read: int
+    written: int
+
+    def since(self, before: Transfers) -> Transfers:
+        """Return what came after `before`."""
+        return Transfers(self.read - before.read, self.written - before.written)
+
+
+def transfers(guest: Guest, device: str) -> Transfers:
+    """Return all transfers of a block device ("zram0") until now."""
+    text = guest.run(f"cat /sys/block/{device}/stat").checked(f"what {device} has transferred")
+    return parse_transfers(text)
+
+
+def parse_transfers(text: str) -> Transfers:
+    """Return what a device's `stat` says (Documentation/block/stat.rst)."""
+    fields = [int(word) for word in text.split()]
+    return Transfers(fields[2] * _SECTOR // PAGE, fields[6] * _SECTOR // PAGE)
 
 
 @contextmanager
@@ -23,11 +50,11 @@ def swap_space(guest: Guest) -> Iterator[str]:
 
 
 @contextmanager
-def disk_file(guest: Guest) -> Iterator[str]:
-    """Yield the path of a file that may be made on an ext4 file system of its own."""
+def disk_file(guest: Guest) -> Iterator[tuple[str, str]]:
+    """Yield a block device's name, and the path of a file that may be made on it (ext4)."""
     use = f"d=/dev/zram$n && mke2fs -b 4096 -F $d && mkdir -p {_DISK} && mount -t ext4 $d {_DISK}"
     number = _made(guest, use)
-    yield f"{_DISK}/file"
+    yield f"zram{number}", f"{_DISK}/file"
     _undone(guest, f"umount {_DISK}", number)
 
 

@@ -1,4 +1,4 @@
-"""What is read of fragmented memory: indexes, counters, and where compaction's scanners were."""
+"""What studies read of memory: indexes, counters, transfers, and where scanners were."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from harness.cma.extfrag import parse_unusable
 from harness.cma.tracing import Event, parse_format
 from harness.cma.vmstat import growth, parse
 from harness.studies.compaction import longest, runs
+from harness.studies.zram import Transfers, parse_transfers
 
 INDEX = """Node 0, zone   Normal 0.000 0.695 0.735 
 Node 0, zone  Movable 0.000 0.000 0.000 
@@ -62,3 +63,11 @@ def test_a_run_is_what_one_process_scanned_between_begin_and_end():
 
 def test_a_run_without_an_end_is_none():
     assert runs([event("begin"), event("isolate_freepages", range=50)], 8) == ()
+
+
+def test_what_a_block_device_transferred_is_counted_in_pages():
+    stat = (
+        "     10        0      80        4       3        0       24        1        0        8\n"
+    )
+    assert parse_transfers(stat) == Transfers(read=10, written=3)
+    assert Transfers(10, 3).since(Transfers(4, 3)) == Transfers(6, 0)

@@ -10,6 +10,8 @@ static uint32_t mix(uint32_t value)
 
 static uint32_t word(uint32_t seed, uint32_t index, uint32_t place)
 {
+	if (seed & PATTERN_REPEATS)
+		place %= PAGE_WORDS / 2;
 	switch (place) {
 	case 0:
 		return index;

@@ -13,6 +13,9 @@
 
 #define PAGE_WORDS (PAGE / sizeof(uint32_t))
 
+/* In a seed: the second half of a page is as the first, so that half of it can be compressed away. */
+#define PATTERN_REPEATS (1U << 31)
+
 void page_fill(void *page, uint32_t seed, uint32_t index);
 bool page_holds(const void *page, uint32_t seed, uint32_t index);
 bool page_zero(const void *page);
