@@ -18,7 +18,6 @@ from harness.matrix.plan import wishes
 from harness.results.plan import Wish
 
 _SUITES = {"exact": ["tests/exact"], "smp": ["kmod/cma_kunit"]}  # by lane
-_NOT_LONG = ("-m", "not long")  # of those: what takes long is a claim on the lane, not on a kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +120,4 @@ def suites(words: Sequence[str], lane: str) -> list[str]:
     """Return what of the lane's own is run with pytest's `words`: nothing when they have a path."""
     if any(Path(word.partition("::")[0]).exists() for word in words):
         return []
-    chosen = [] if "-m" in words else _NOT_LONG
-    return [*(str(CONFIGS.parent / path) for path in _SUITES.get(lane, ())), *chosen]
+    return [str(CONFIGS.parent / path) for path in _SUITES.get(lane, ())]
