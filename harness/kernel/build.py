@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,13 +69,7 @@ class BuiltKernel:
         generated header. utsversion.h has the number and the time of the build in it, and only
         init/ includes it.
         """
-        whole = hashlib.sha256(f"{self.source_interface}\0{self.toolchain.identity}\0".encode())
-        for name in _FOR_MODULES:
-            place = self.kdir / name
-            for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-                if file.is_file() and file.name != "utsversion.h":
-                    whole.update(f"{file.relative_to(self.kdir)}\0{digest_file(file)}\n".encode())
-        return whole.hexdigest()[:16]
+        return _interface(self)
 
     @property
     def zimage(self) -> Path:
@@ -131,6 +126,18 @@ def toolchain(userland: Userland = "armhf") -> Toolchain:
     status = compiler.stat()
     identity = f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}"
     return Toolchain(prefix, identity, userland)
+
+
+@cache
+def _interface(kernel: BuiltKernel) -> str:
+    """Read its files once; several steps ask."""
+    whole = hashlib.sha256(f"{kernel.source_interface}\0{kernel.toolchain.identity}\0".encode())
+    for name in _FOR_MODULES:
+        place = kernel.kdir / name
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file() and file.name != "utsversion.h":
+                whole.update(f"{file.relative_to(kernel.kdir)}\0{digest_file(file)}\n".encode())
+    return whole.hexdigest()[:16]
 
 
 def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> BuiltKernel:
