@@ -1,6 +1,6 @@
 #!/bin/sh
-# cma-cost [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 7/8 of
-# AREA are pages of each kind; all kinds and sizes by default.
+# cma-cost [-p] [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 7/8
+# of AREA are pages of each kind; all kinds and sizes by default.
 #
 # For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
 # kernel's command line), so that nothing from outside comes in. Prints KTAP: a case KIND-SIZE with
@@ -9,19 +9,28 @@
 # the first 8 MiB is another buffer. AREA is the default one's name: buffers come from
 # /dev/cma_test.
 #
+# With -p each case is done once more, with probes in the kernel that cost something themselves, and
+# says what they saw: ns inside isolate_migratepages_range(), reclaim_clean_pages_from_list() and
+# migrate_pages() ("isolate", "discard", "migrate"), from the first of them to the end of the last
+# ("contig", which is __alloc_contig_migrate_range()), in all ("whole"), how many pages were
+# "discarded" and "migrated", and how many of the holder's are "absent" and "moved".
+#
 # Example: cma-cost -k nothing,anon -s 4K,1M linux,cma
 
+probes=
 kinds="nothing clean dirty anon mlock fragmented"
 sizes="4K 16K 64K 256K 1M 4M 16M"
 disk=/tmp/cost
+tracing=/sys/kernel/tracing
 
 fail() {
 	echo "Bail out! cma-cost: $1"
 	exit 1
 }
 
-while getopts k:s: option; do
+while getopts pk:s: option; do
 	case $option in
+	p) probes=1 ;;
 	k) kinds=$(echo "$OPTARG" | tr , ' ') ;;
 	s) sizes=$(echo "$OPTARG" | tr , ' ') ;;
 	*) fail "no such option" ;;
@@ -60,7 +69,7 @@ begin() {
 	case $1 in
 	nothing) ;;
 	fragmented) fragment ;;
-	clean | dirty) cma-occupy hold "$1" "$area" $held --file $disk/file >/dev/null ;;
+	clean* | dirty) cma-occupy hold "$1" "$area" $held --file $disk/file >/dev/null ;;
 	*) cma-occupy hold "$1" "$area" $held >/dev/null ;;
 	esac || fail "$1"
 }
@@ -73,7 +82,58 @@ end() {
 	esac
 }
 
+set_probes() {
+	for each in isolate:isolate_migratepages_range discard:reclaim_clean_pages_from_list \
+		migrate:migrate_pages; do
+		echo "p:cost/${each%:*}_in ${each#*:}" >>$tracing/kprobe_events &&
+			echo "r:cost/${each%:*}_out ${each#*:} ret=\$retval:u32" \
+				>>$tracing/kprobe_events || fail "no probe in ${each#*:}()"
+	done
+}
+
+migrated() {
+	sed -n 's/^pgmigrate_success //p' /proc/vmstat
+}
+
+# What the probes saw of this allocation, as lines of the case.
+probe() {
+	begin "$1"
+	before=$(migrated)
+	echo >$tracing/trace
+	echo 1 >$tracing/events/cost/enable || fail "probes"
+	said=$(cma-ctl cost "$2") || fail "cost $2, probed"
+	echo 0 >$tracing/events/cost/enable
+	echo "$said" | sed 's/.*"alloc_ns": \([0-9]*\),.*/    # whole: \1 ns/'
+	echo "    # migrated: $(($(migrated) - before)) pages"
+	awk '
+	/ cma-ctl-|^cma-ctl-/ && match($0, /[0-9]+\.[0-9]+: (isolate|discard|migrate)_(in|out):/) {
+		split(substr($0, RSTART, RLENGTH), part, /[.:_ ]+/)
+		now = part[1] * 1000000 + (1 part[2]) - 1000000 # 012 is octal to busybox
+		if (part[4] == "in") {
+			if (!begun) begun = now
+			entered = now
+			next
+		}
+		spent[part[3]] += now - entered
+		last = now
+		if (part[3] == "discard") discarded += substr($0, index($0, "ret=") + 4)
+	}
+	END {
+		print "    # isolate: " spent["isolate"] * 1000 " ns"
+		print "    # discard: " spent["discard"] * 1000 " ns"
+		print "    # migrate: " spent["migrate"] * 1000 " ns"
+		print "    # contig: " (last - begun) * 1000 " ns"
+		print "    # discarded: " discarded + 0 " pages"
+	}' $tracing/trace
+	case $1 in
+	nothing | fragmented) ;;
+	*) cma-occupy check | sed 's/.*"moved": \([0-9]*\), "absent": \([0-9]*\),.*/    # moved: \1 pages\n    # absent: \2 pages/' ;;
+	esac
+	end "$1"
+}
+
 cma-ctl cost 4K >/dev/null || fail "the first buffer" # what is set up once
+[ -z "$probes" ] || set_probes
 
 echo "KTAP version 1"
 echo "1..$(echo "$kinds" | wc -w)"
@@ -87,13 +147,16 @@ for kind in $kinds; do
 	for size in $sizes; do
 		case=$((case + 1))
 		begin "$kind"
-		if said=$(cma-ctl cost $size 2>&1); then
+		said=$(cma-ctl cost "$size" 2>&1)
+		failed=$?
+		end "$kind"
+		if [ $failed = 0 ]; then
 			echo "$said" | sed 's/.*"alloc_ns": \([0-9]*\), "free_ns": \([0-9]*\), "handle": \([0-9]*\).*/    # alloc: \1 ns\n    # free: \2 ns\n    # handle: \3/'
+			[ -z "$probes" ] || probe "$kind" "$size"
 			echo "    ok $case $size"
 		else
 			echo "    not ok $case $size # $said"
 		fi
-		end "$kind"
 	done
 	echo "ok $number $kind"
 done

@@ -299,9 +299,10 @@ const struct kind kinds[] = {
 	  take_kernel, NULL },
 	{ "clean", "page cache of --file, as it is on the disk", true, prepare_clean,
 	  take_clean, unlock },
+	{ "clean-mlock", "the same, and locked", true, prepare_clean, take_clean, NULL },
 	{ "dirty", "page cache of --file, newer than the disk", true, prepare_dirty, take_dirty,
 	  settle_dirty },
-	{ "mapped", "the same, written through a shared mapping", true, prepare_mapped,
+	{ "mapped", "as dirty, written through a shared mapping", true, prepare_mapped,
 	  take_mapped, settle_mapped },
 };
 

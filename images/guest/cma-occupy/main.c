@@ -39,7 +39,7 @@ static const char usage_text[] =
 	"  end        let go of all; done when the pages are free\n"
 	"\n"
 	"  -n, --name NAME     which holder; there can be several. \"1\" by default\n"
-	"  --file PATH         the file of the kinds clean, dirty and mapped, made anew\n"
+	"  --file PATH         the file of the kinds clean*, dirty and mapped, made anew\n"
 	"  --seed N            contents are made from it and a page's index; from 0x80000000 on half\n"
 	"                      of a page can be compressed away, below nothing\n"
 	"  --margin BYTES      what stays free outside of CMA meanwhile; 12M by default\n"
