@@ -10,6 +10,7 @@ from harness.studies import (
     helper,
     patchset,
     pins,
+    thesis,
     transcendent,
     volatile,
 )
@@ -25,6 +26,7 @@ _IN_ORDER = (
     compaction,
     transcendent,
     volatile,
+    thesis,
 )
 
 STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _IN_ORDER}
