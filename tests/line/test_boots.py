@@ -8,6 +8,7 @@ CASES = """
 import pytest
 from harness.config import Area, Layout
 
+pytestmark = pytest.mark.shares_guest
 PLAIN = Layout(name="further", description="none")
 HANGS = PLAIN.model_copy(
     update={"area": (Area(name="linux,cma", size=16 << 20, at=0x40000000),), "name": "hangs"}
