@@ -34,7 +34,7 @@ _AREA = "linux,cma"
 _HIGH_AREA = "high"
 # One page, an odd number, more than a pageblock; the second is freed first.
 _SIZES = (PAGE, 5 * PAGE, 5 * MIB)
-_CACHED, _UNCACHED, _SECTION = "cached pages", "uncached pages", "sections, cached"
+_CACHED, _UNCACHED, _SECTION = "cached pages", "uncached pages", "pages in cached sections"
 
 
 @dataclass(frozen=True, slots=True)
