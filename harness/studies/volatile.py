@@ -335,5 +335,5 @@ STUDY = Study(
     "ashmem, which it was to replace, left with 5.18 (721412ed3d81).",
     measure=measure,
     without="volatile.toml",
-    variant="plain",
+    variant="study",
 )
