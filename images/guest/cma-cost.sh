@@ -48,6 +48,10 @@ set -- /sys/block/zram*
 if [ -e "$1" ]; then zram=${1##*/}; else zram=zram$(cat /sys/class/zram-control/hot_add) || fail zram; fi
 echo 64M >"/sys/block/$zram/disksize" && mke2fs -q -b 4096 -F "/dev/$zram" >/dev/null 2>&1 &&
 	mkdir -p $disk && mount -t ext4 "/dev/$zram" $disk || fail "no ext4 on zram"
+# Every block takes its memory now: what is written back later finds little that is free.
+dd if=/dev/urandom of=$disk/file bs=64K 2>/dev/null # until the disk is full
+sync
+rm $disk/file || fail "no file"
 insmod /lib/cma/cma_test.ko || fail "insmod"
 
 handles() {
