@@ -272,8 +272,10 @@ def test_sigterm_keeps_what_is_finished(start):
 
 
 def test_workers_have_a_guest_each_and_one_record(run):
-    line = run("test", BROKEN, "kmod/cma_kunit", "-k", "broken_fail or largest", "-n", "2")
+    line = run("test", BROKEN, "kmod/cma_kunit", "-k", "broken_exit or largest", "-n", "2")
     assert line.status == 1, line.output
-    assert line.verdicts["fails"] is Verdict.FAIL
+    red = [case for case in line.record.cases() if not case.verdict.good]
+    assert [case.verdict for case in red] == [Verdict.CRASH]
+    assert "broken_exit" in red[0].message
     assert line.verdicts["largest_buffer"] in (Verdict.PASS, Verdict.SKIP)
     assert len(line.record.cells[0].boots) == 2
