@@ -10,6 +10,7 @@ from harness.studies import (
     helper,
     patchset,
     pins,
+    reworked,
     thesis,
     transcendent,
     volatile,
@@ -27,6 +28,7 @@ _IN_ORDER = (
     transcendent,
     volatile,
     thesis,
+    reworked,
 )
 
 STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _IN_ORDER}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cma.answers import Answer, ask_one
+from harness.cma.answers import Answer, ask_one, objects
 from harness.cma.shell import Shell
 
 PROGRAM = "mem-take"
@@ -22,3 +22,8 @@ class Taken(Answer):
 def take_all(shell: Shell) -> Taken:
     """Take anonymous memory until the OOM killer comes."""
     return ask_one(shell, [PROGRAM, "all"], Taken, _SECONDS)
+
+
+def taken(text: str) -> tuple[Taken, ...]:
+    """Return what several runs of the program told, on a console among other things."""
+    return objects(text.replace("\r", ""), Taken, PROGRAM)

@@ -24,10 +24,11 @@
 #include "report.h"
 
 static const char usage_text[] =
-	"usage: mem-take BYTES | all\n"
+	"usage: mem-take [--shared] BYTES | all\n"
 	"\n"
-	"Maps anonymous memory and writes to each page of it, in order, from a process of its own:\n"
-	"BYTES, or until the OOM killer ends that process, which it is made to prefer.\n"
+	"Maps anonymous memory (with --shared: of the kind that processes share, which is tmpfs's)\n"
+	"and writes to each page of it, in order, from a process of its own: BYTES, or until the OOM\n"
+	"killer ends that process, which it is made to prefer.\n"
 	"\n"
 	"Tells: pages (that were had), asked, oom (whether the process was killed), and, unless it\n"
 	"was, in_cma (how many of the pages lie in an area of CMA) and took_ns (from the first page\n"
@@ -38,7 +39,7 @@ static const char usage_text[] =
 	"\n"
 	"Example: mem-take 64M\n";
 
-/* More than 32-bit ARM gives a process would not be mapped; memory that is not there ends before. */
+/* More than there is of memory on any board here; a process of 32 bits can map that much. */
 #define ALL (2UL << 30)
 #define OOM "/proc/self/oom_score_adj"
 
@@ -73,7 +74,7 @@ static size_t count_in_cma(const unsigned char *map, size_t pages)
 }
 
 /* The process that may be killed: it is the one that the kernel is to choose. */
-static void take(volatile struct taken *taken, size_t pages, bool all)
+static void take(volatile struct taken *taken, size_t pages, bool all, int flags)
 {
 	int fd = open(OOM, O_WRONLY | O_CLOEXEC);
 	unsigned char *map;
@@ -83,7 +84,7 @@ static void take(volatile struct taken *taken, size_t pages, bool all)
 		die(OOM);
 	close(fd);
 	map = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		   flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)
 		die("mmap");
 	begun = now_ns();
@@ -100,15 +101,18 @@ static void take(volatile struct taken *taken, size_t pages, bool all)
 int main(int argc, char **argv)
 {
 	volatile struct taken *taken;
-	bool all, killed;
+	bool all, killed, shared;
 	size_t pages;
 	int status;
 	pid_t pid;
 
-	if (argc == 2 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
+	if (argc > 1 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
 		fputs(usage_text, stdout);
 		return EXIT_OK;
 	}
+	shared = argc > 1 && !strcmp(argv[1], "--shared");
+	argc -= shared;
+	argv += shared;
 	if (argc != 2)
 		usage_error("one argument is due", "how much");
 	all = !strcmp(argv[1], "all");
@@ -122,7 +126,7 @@ int main(int argc, char **argv)
 	if (pid < 0)
 		die("fork");
 	if (!pid)
-		take(taken, pages, all);
+		take(taken, pages, all, shared ? MAP_SHARED : MAP_PRIVATE);
 	if (waitpid(pid, &status, 0) < 0)
 		die("waitpid");
 	killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
