@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.studies import (
     arm_aliasing,
+    buffer_lru,
     compaction,
     deep_dive,
     discard_clean,
@@ -23,6 +24,7 @@ _IN_ORDER = (
     deep_dive,
     arm_aliasing,
     discard_clean,
+    buffer_lru,
     pins,
     compaction,
     transcendent,
