@@ -5,11 +5,11 @@ A study is run on kernels; each of those is a `StudyRecord` of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -77,6 +77,25 @@ class Chart(_Frozen):
     curves: tuple[Curve, ...]
     names: tuple[str, ...] = ()
     log: bool = False
+
+    @classmethod
+    def bars(
+        cls, title: str, x: str, y: str, names: Iterable[str], curves: Mapping[str, Iterable[float]]
+    ) -> Self:
+        """Return bars: by their label, the values over each of `names`."""
+        over = tuple(names)
+        places = tuple(map(float, range(len(over))))
+        return cls(
+            kind="bars",
+            title=title,
+            x=x,
+            y=y,
+            names=over,
+            curves=tuple(
+                Curve(label=label, x=places, y=tuple(map(float, values)))
+                for label, values in curves.items()
+            ),
+        )
 
 
 class Strip(_Frozen):

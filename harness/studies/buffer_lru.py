@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from harness.cma.answers import Answer, ask
 from harness.config import MIB, Area, Layout
-from harness.results.study import Chart, Check, Claim, Curve, Row
+from harness.results.study import Chart, Check, Claim, Row
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
 
@@ -121,19 +121,12 @@ def _rows(found: dict[str, _Found]) -> list[Row]:
 def _chart(found: dict[str, _Found]) -> Chart:
     names = ("2012, before the patch", *found)
     busy = (_THEN, *(each.busy.share for each in found.values()))
-    return Chart(
-        kind="bars",
-        title="Allocations of all of a busy area that fail",
-        x="",
-        y="%",
-        names=names,
-        curves=(
-            Curve(
-                label="file system busy",
-                x=tuple(map(float, range(len(names)))),
-                y=tuple(100 * share for share in busy),
-            ),
-        ),
+    return Chart.bars(
+        "Allocations of all of a busy area that fail",
+        "",
+        "%",
+        names,
+        {"file system busy": (100 * share for share in busy)},
     )
 
 

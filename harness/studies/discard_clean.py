@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from harness.cma.areas import PAGE
 from harness.config import MIB, Area, Layout
-from harness.results.study import Chart, Check, Claim, Curve, Row
+from harness.results.study import Chart, Check, Claim, Row
 from harness.studies.costs import DONE, Figures, read
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
@@ -148,21 +148,15 @@ def _parts(here: _Counted, undone: _Counted) -> Chart:
         "clean, locked": here["clean-mlock"],
         "anonymous": here["anon"],
     }
-    places = tuple(map(float, range(len(runs))))
-    return Chart(
-        kind="bars",
-        title="Where __alloc_contig_migrate_range() spends its instructions",
-        x="pages in the way",
-        y="instructions a page",
-        names=tuple(runs),
-        curves=tuple(
-            Curve(
-                label=label,
-                x=places,
-                y=tuple(round(_each(each, part)) for each in runs.values()),
-            )
+    return Chart.bars(
+        "Where __alloc_contig_migrate_range() spends its instructions",
+        "pages in the way",
+        "instructions a page",
+        runs,
+        {
+            label: [round(_each(each, part)) for each in runs.values()]
             for part, label in _PARTS.items()
-        ),
+        },
     )
 
 

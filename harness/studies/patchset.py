@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from pydantic import JsonValue
 
-from harness.cma import counters
+from harness.cma import counters, vmstat
 from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE
 from harness.cma.counters import CMA, Area, Snapshot
@@ -18,7 +17,7 @@ from harness.cma.occupy import occupied
 from harness.config import MIB
 from harness.guest.guest import Guest
 from harness.kernel.exports import Export, exports
-from harness.results.study import Chart, Check, Claim, Curve, Map, Row, Strip
+from harness.results.study import Chart, Check, Claim, Map, Row, Strip
 from harness.studies.device import loaded
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
@@ -176,10 +175,9 @@ def _kernel(guest: Guest) -> _Kernel:
 
 def _vmstat(guest: Guest) -> dict[str, int]:
     """Return some counters of /proc/vmstat, in pages but for the kills."""
-    text = guest.run("cat /proc/vmstat").checked("reading counters")
-    found = {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", text, re.M)}
-    found["nr_kernel_stack"] //= PAGE >> 10  # KiB
-    return {name: found[name] for name in _GROWN}
+    found = vmstat.read(guest)
+    pages = {"nr_kernel_stack": found["nr_kernel_stack"] // (PAGE >> 10)}  # KiB
+    return {name: found[name] for name in _GROWN} | pages
 
 
 def _checks(seen: _Seen) -> Iterator[Check]:
@@ -285,18 +283,13 @@ def _chart(seen: _Seen) -> Chart:
     names = (*(each.kind for each in seen.lent), *(["kernel"] if kernel else []))
     idle = [each.inside for each in seen.lent] + ([kernel.inside] if kernel else [])
     taken = [each.left for each in seen.lent] + ([0] if kernel else [])
-    places = tuple(map(float, range(len(names))))
-    return Chart(
-        kind="bars",
-        title="Pages that lie in the device's area, "
+    return Chart.bars(
+        "Pages that lie in the device's area, "
         f"of {_HELD // MIB} MiB of each kind and {_KERNEL // MIB} of the kernel's",
-        x="kind of memory",
-        y="pages",
-        names=names,
-        curves=(
-            Curve(label="while it is idle", x=places, y=tuple(map(float, idle))),
-            Curve(label="when it has been allocated", x=places, y=tuple(map(float, taken))),
-        ),
+        "kind of memory",
+        "pages",
+        names,
+        {"while it is idle": idle, "when it has been allocated": taken},
     )
 
 

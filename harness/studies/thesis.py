@@ -214,19 +214,12 @@ def _share(pages: int) -> float:
 
 
 def _bars(found: _Found) -> Chart:
-    return Chart(
-        kind="bars",
-        title=f"Reading a file of {_FILE // MIB} MiB again",
-        x="",
-        y="pages from the disk",
-        names=tuple(found.reads),
-        curves=(
-            Curve(
-                label="pages",
-                x=tuple(map(float, range(len(found.reads)))),
-                y=tuple(float(read.pages) for read in found.reads.values()),
-            ),
-        ),
+    return Chart.bars(
+        f"Reading a file of {_FILE // MIB} MiB again",
+        "",
+        "pages from the disk",
+        found.reads,
+        {"pages": (read.pages for read in found.reads.values())},
     )
 
 

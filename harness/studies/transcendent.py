@@ -14,7 +14,7 @@ from harness.cma.occupy import COMPRESSIBLE, Fates, Place, occupied
 from harness.cma.occupy import Check as Contents
 from harness.config import MIB
 from harness.guest.guest import Guest
-from harness.results.study import Chart, Check, Claim, Curve, Map, Row, Strip
+from harness.results.study import Chart, Check, Claim, Map, Row, Strip
 from harness.studies.device import loaded, take_ranges
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
@@ -327,38 +327,28 @@ def _map(found: tuple[_Ephemeral, ...], area: Area) -> Map:
 
 
 def _sources(found: tuple[_Ephemeral, ...]) -> Chart:
-    places = tuple(float(number) for number in range(len(found)))
-    return Chart(
-        kind="bars",
-        title="Where the discarded pages were read again from",
-        x="",
-        y="pages",
-        names=tuple(_with(each) for each in found),
-        curves=(
-            Curve(label="disk", x=places, y=tuple(float(each.disk) for each in found)),
-            Curve(label="cleancache", x=places, y=tuple(float(each.got) for each in found)),
-        ),
+    return Chart.bars(
+        "Where the discarded pages were read again from",
+        "",
+        "pages",
+        map(_with, found),
+        {"disk": [each.disk for each in found], "cleancache": [each.got for each in found]},
     )
 
 
 def _swap(found: list[_Persistent]) -> Chart:
-    places = tuple(float(number) for number in range(len(found)))
     figures = {
         "swapped out": [each.held.absent for each in found],
         "written to the swap space": [each.disk.written for each in found],
         "compressed, in the area": [each.compressed for each in found],
         "migrated by the allocation": [each.migrated for each in found],
     }
-    return Chart(
-        kind="bars",
-        title="Swapped pages, and the allocation over what they were compressed into",
-        x="",
-        y="pages",
-        names=tuple("zswap before zram" if each.zswap else "zram alone" for each in found),
-        curves=tuple(
-            Curve(label=label, x=places, y=tuple(float(value) for value in values))
-            for label, values in figures.items()
-        ),
+    return Chart.bars(
+        "Swapped pages, and the allocation over what they were compressed into",
+        "",
+        "pages",
+        ("zswap before zram" if each.zswap else "zram alone" for each in found),
+        figures,
     )
 
 

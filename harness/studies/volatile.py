@@ -15,7 +15,7 @@ from harness.cma.helper import Helper
 from harness.cma.occupy import Fates, Occupant, occupied
 from harness.config import MIB
 from harness.guest.guest import Guest
-from harness.results.study import Chart, Check, Claim, Curve, Map, Row, Strip
+from harness.results.study import Chart, Check, Claim, Map, Row, Strip
 from harness.studies.device import loaded, take_ranges
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
@@ -293,21 +293,16 @@ def _map(tries: list[_Try], area: Area) -> Map:
 
 
 def _chart(tries: list[_Try]) -> Chart:
-    places = tuple(float(number) for number in range(len(tries)))
     curves = {
         "discarded (pglazyfreed)": "pglazyfreed",
         "migrated (pgmigrate_success)": "pgmigrate_success",
     }
-    return Chart(
-        kind="bars",
-        title="What the kernel counts during the allocation",
-        x="pages in its way",
-        y="pages",
-        names=tuple(_KINDS.get(each.kind, "ashmem") for each in tries),
-        curves=tuple(
-            Curve(label=label, x=places, y=tuple(float(e.grown[name]) for e in tries))
-            for label, name in curves.items()
-        ),
+    return Chart.bars(
+        "What the kernel counts during the allocation",
+        "pages in its way",
+        "pages",
+        (_KINDS.get(each.kind, "ashmem") for each in tries),
+        {label: [each.grown[name] for each in tries] for label, name in curves.items()},
     )
 
 

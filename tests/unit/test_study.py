@@ -77,6 +77,11 @@ def record(*studies: StudyRecord) -> StudiesRecord:
     return StudiesRecord(id="1", started=datetime(2026, 1, 1, tzinfo=UTC), studies=studies)
 
 
+def test_bars_stand_over_their_names():
+    values = {"now": (3, 4), "then": (5, 6)}
+    assert Chart.bars("<Ratios>", "kind", "pages", ("clean", "dirty"), values) == CHART
+
+
 def test_a_record_reads_back_as_it_was(tmp_path):
     stored = record(made())
     results.write(tmp_path, stored)
