@@ -27,8 +27,9 @@ _LARGEST = 16384  # KiB: more than the page allocator has in one piece, 4 MiB
 _NO_ROOM = "no mem in CMA area"
 _REGISTERED = "registered."
 # v4's own text, with the address for devices, which he printed as a pointer, in the width of one.
-_ALLOC = re.compile(r"alloc: virt: \w+ dma: (0x[0-9a-f]+) size: (\d+)K")
-_FREE = re.compile(r"free: CM virt: \w+ dma: (0x[0-9a-f]+) size:(\d+)K")
+# A hashed pointer is "(ptrval)" until the kernel has random bytes: lib/vsprintf.c, since 4.15.
+_ALLOC = re.compile(r"alloc: virt: \S+ dma: (0x[0-9a-f]+) size: (\d+)K")
+_FREE = re.compile(r"free: CM virt: \S+ dma: (0x[0-9a-f]+) size:(\d+)K")
 _ERRNOS = (errno.EINVAL, errno.EOVERFLOW, errno.ENOSPC, errno.EIDRM)
 
 
