@@ -2,7 +2,8 @@
 
 An instruction belongs to the part whose code ran last: what migrate_pages() calls is migration,
 until it returns to a function of the allocator's own, whose part is `REST`. So is what runs while
-the allocation waits (the drain of per-cpu lists is done by a worker), and an interrupt.
+the allocation waits (the drain of per-cpu lists is done by a worker). An interrupt is a part by
+itself: the timer's falls where the clock wants it, in another kernel elsewhere.
 
 Functions are looked for in the kernel's symbols, without what the compiler appends (.constprop.0):
 names differ by version, and one that is inlined belongs to its caller. A part none of whose
@@ -16,9 +17,19 @@ from dataclasses import dataclass
 
 from harness.errors import GuestError, HarnessError
 
-REST = "rest"
-_BEGIN, _END = "dma_alloc_attrs", "dma_free_attrs"
-_BEHIND = 5000  # instructions from the end of an allocation to where its buffer is freed, at most
+REST, INTERRUPT = "rest", "interrupt"
+_BEGIN = "dma_alloc_attrs"
+_AROUND = (
+    20_000  # instructions of two readings of the clock, and of an interrupt just then, at most
+)
+
+# ARM has modules, cma_test among them, in the 16 MiB below the linear map, which begins at a
+# multiple of 1 GiB (VMSPLIT_3G, _2G and _1G): arch/arm/include/asm/memory.h, MODULES_VADDR.
+_GIB, _MODULES = 1 << 30, 16 << 20
+# An interrupt begins at its vector, and ends with the last instruction of __irq_svc: `rfeia sp!` in
+# Thumb-2 and `ldmia sp, {r0 - pc}^` in ARM, of four bytes (svc_exit, arch/arm/kernel/entry-*).
+_VECTOR = 0xFFFF0018
+_IRQ, _LAST = "__irq_svc", 4
 
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     # Those that call the others, as they are named in 5.10 to 7.3.
@@ -58,6 +69,7 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 NAMES = tuple(name for name in FUNCTIONS if name != REST)
+_PARTS = (*FUNCTIONS, INTERRUPT)  # in the order of their numbers
 
 Symbols = Mapping[str, Sequence[tuple[int, int]]]
 """Address and size of each function of a name."""
@@ -70,12 +82,18 @@ def ranges(symbols: Symbols) -> str:
     """
     known = _plain(symbols)
     try:
-        begin, end = (known[name][0][0] for name in (_BEGIN, _END))
+        begin, (irq, size) = known[_BEGIN][0][0], known[_IRQ][0]
     except KeyError as missing:
         raise HarnessError(
             f"no function {missing}", next_step="give a vmlinux with its symbols"
         ) from missing
-    return "".join([f"begin {begin:x} 0 0\n", f"end {end:x} 0 0\n", *_lines(known)])
+    linear = begin - begin % _GIB
+    marks = (
+        f"begin {begin:x} 0 0\n",
+        f"caller {linear - _MODULES:x} {linear:x} 0\n",
+        f"interrupt {_VECTOR:x} {irq + size - _LAST:x} {_PARTS.index(INTERRUPT)}\n",
+    )
+    return "".join([*marks, *_lines(known)])
 
 
 def told_apart(symbols: Symbols) -> frozenset[str]:
@@ -100,21 +118,27 @@ def _plain(symbols: Symbols) -> dict[str, list[tuple[int, int]]]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Instructions from the begin of an allocation to where its buffer is freed, by part."""
+    """Instructions of an allocation, from the first of dma_alloc_attrs() to its last, by part."""
 
     counts: Mapping[str, int]
 
-    def of(self, total: int, told: frozenset[str]) -> Mapping[str, int]:
-        """Return the parts of an allocation that took `total` instructions; they add up to it.
+    @property
+    def path(self) -> int:
+        """What the allocation itself took: all but interrupts."""
+        return sum(self.counts.values()) - self.counts[INTERRUPT]
 
-        `total` is what the guest's clock counted. What is behind the allocation is of the rest, and
-        left out. Raises `GuestError` when the window is of another allocation.
+    def of(self, total: int, told: frozenset[str]) -> Mapping[str, int]:
+        """Return the parts of an allocation that took `total` instructions by the guest's clock.
+
+        The clock itself is in its total, and goes on in steps of eight instructions. Raises
+        `GuestError` when the window is of another allocation.
         """
-        behind = sum(self.counts.values()) - total
-        if not 0 <= behind <= _BEHIND:
-            raise GuestError(f"a window of {total + behind} instructions, not {total}")
+        counted = sum(self.counts.values())
+        if not 0 <= total - counted <= _AROUND:
+            raise GuestError(f"a window of {counted} instructions, not {total}")
         found = {name: self.counts[name] for name in NAMES if name in told}
-        return found | {REST: total - sum(found.values())}
+        found[REST] = self.path - sum(found.values())
+        return found | {INTERRUPT: self.counts[INTERRUPT]}
 
 
 def read(text: str) -> tuple[Window, ...]:
@@ -122,9 +146,7 @@ def read(text: str) -> tuple[Window, ...]:
     found = []
     for line in text.splitlines():
         counts = [int(word) for word in line.split()]
-        if len(counts) != len(FUNCTIONS):
-            raise GuestError(
-                f"{len(counts)} parts, not {len(FUNCTIONS)}: {line!r}", where="windows"
-            )
-        found.append(Window(dict(zip(FUNCTIONS, counts, strict=True))))
+        if len(counts) != len(_PARTS):
+            raise GuestError(f"{len(counts)} parts, not {len(_PARTS)}: {line!r}", where="windows")
+        found.append(Window(dict(zip(_PARTS, counts, strict=True))))
     return tuple(found)

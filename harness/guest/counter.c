@@ -7,9 +7,12 @@
  * The file of ranges has lines of four words, addresses in hex:
  *
  *	begin ADDRESS 0 0	a window opens before the instruction there
- *	end ADDRESS 0 0		and closes before this one, or when the next one opens
+ *	caller START END 0	and closes before one in this range, or when the next one opens
  *	part START END NUMBER	code of a part; what code of no part executes belongs to the part
  *				whose code ran last
+ *	interrupt ENTRY EXIT NUMBER
+ *				what begins at the one instruction and ends with the other belongs
+ *				to this part, whatever code it executes
  *
  * A window begins in part 0. For each one that closes, the output gets a line of counts, by part.
  *
@@ -42,21 +45,36 @@ struct range {
 
 static struct range ranges[RANGES];
 static size_t ranges_count;
-static uint64_t begin, end;
+static uint64_t begin;
+static struct range caller, interrupt;
 static unsigned int parts; /* their numbers are below */
 
 static FILE *output;
 static uint64_t counts[PARTS];
 static unsigned int current;
-static bool window;
+static bool window, interrupted;
 
 static void executed(unsigned int cpu, void *data)
 {
 	(void)cpu;
-	if (data)
+	if (data && !interrupted)
 		current = (uintptr_t)data - 1;
 	if (window)
-		counts[current]++;
+		counts[interrupted ? interrupt.part : current]++;
+}
+
+static void enter_interrupt(unsigned int cpu, void *data)
+{
+	(void)cpu;
+	(void)data;
+	interrupted = true;
+}
+
+static void leave_interrupt(unsigned int cpu, void *data)
+{
+	(void)cpu;
+	(void)data;
+	interrupted = false;
 }
 
 static void close_window(unsigned int cpu, void *data)
@@ -77,6 +95,7 @@ static void open_window(unsigned int cpu, void *data)
 	memset(counts, 0, sizeof(counts));
 	current = 0;
 	window = true;
+	interrupted = false; /* one of user space ends elsewhere */
 }
 
 /* The part whose code has the address, plus one; 0 if none has it. */
@@ -89,6 +108,13 @@ static uintptr_t part_of(uint64_t address)
 	return 0;
 }
 
+static void call(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_udata_cb_t function,
+		 uintptr_t data)
+{
+	qemu_plugin_register_vcpu_insn_exec_cb(insn, function, QEMU_PLUGIN_CB_NO_REGS,
+					       (void *)data);
+}
+
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t count = qemu_plugin_tb_n_insns(tb);
@@ -99,29 +125,34 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		uint64_t address = qemu_plugin_insn_vaddr(insn);
 
 		/* The calls are made in this order. */
-		if (address == begin || address == end)
-			qemu_plugin_register_vcpu_insn_exec_cb(insn,
-							       address == begin ? open_window :
-										  close_window,
-							       QEMU_PLUGIN_CB_NO_REGS, NULL);
-		qemu_plugin_register_vcpu_insn_exec_cb(insn, executed, QEMU_PLUGIN_CB_NO_REGS,
-						       (void *)part_of(address));
+		if (address == begin)
+			call(insn, open_window, 0);
+		if (address >= caller.start && address < caller.end)
+			call(insn, close_window, 0);
+		if (address == interrupt.start)
+			call(insn, enter_interrupt, 0);
+		call(insn, executed, part_of(address));
+		if (address == interrupt.end)
+			call(insn, leave_interrupt, 0);
 	}
 }
 
 static bool read_line(const char *word, const struct range *line)
 {
-	if (!strcmp(word, "begin")) {
-		begin = line->start;
-	} else if (!strcmp(word, "end")) {
-		end = line->start;
-	} else if (!strcmp(word, "part") && line->part < PARTS && ranges_count < RANGES) {
-		ranges[ranges_count++] = *line;
-		if (line->part >= parts)
-			parts = line->part + 1;
-	} else {
+	if (line->part >= PARTS)
 		return false;
-	}
+	if (line->part >= parts)
+		parts = line->part + 1;
+	if (!strcmp(word, "begin"))
+		begin = line->start;
+	else if (!strcmp(word, "caller"))
+		caller = *line;
+	else if (!strcmp(word, "interrupt"))
+		interrupt = *line;
+	else if (!strcmp(word, "part") && ranges_count < RANGES)
+		ranges[ranges_count++] = *line;
+	else
+		return false;
 	return true;
 }
 
@@ -129,13 +160,13 @@ static bool read_ranges(const char *path)
 {
 	FILE *file = fopen(path, "r");
 	struct range line;
-	char word[8];
+	char word[10];
 	bool good = file;
 
-	while (good && fscanf(file, "%7s %" SCNx64 " %" SCNx64 " %u", word, &line.start, &line.end,
+	while (good && fscanf(file, "%9s %" SCNx64 " %" SCNx64 " %u", word, &line.start, &line.end,
 			      &line.part) == 4)
 		good = read_line(word, &line);
-	good = good && feof(file) && begin && end && parts;
+	good = good && feof(file) && begin && caller.end && interrupt.end && ranges_count;
 	if (file)
 		fclose(file);
 	return good;
@@ -153,7 +184,7 @@ EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *
 		if (!strncmp(argv[i], "output=", 7))
 			output = fopen(argv[i] + 7, "w");
 	}
-	if (!parts || !output) {
+	if (!ranges_count || !output) {
 		fprintf(stderr, "counter: ranges=FILE and output=FILE are needed, and writable\n");
 		return 1;
 	}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.cma.parts import FUNCTIONS, NAMES, REST
+from harness.cma.parts import FUNCTIONS, INTERRUPT, NAMES, REST
 
 from .conftest import KINDS, SIZES, Costs, Parted
 
@@ -32,6 +32,7 @@ def test_parts(
 ) -> None:
     found = parted.parts[kind, size]
     metric("alloc", parted.costs[kind, size].alloc, "instructions")
+    metric("path", sum(found.values()) - found[INTERRUPT], "instructions")
     for name, cost in found.items():
         metric(f"part.{name}", cost, "instructions")
     assert parted.costs[kind, size] == counted[kind, size]

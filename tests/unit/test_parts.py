@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from harness.cma import parts
-from harness.cma.parts import FUNCTIONS, NAMES, REST, Window
+from harness.cma.parts import FUNCTIONS, INTERRUPT, NAMES, REST, Window
 from harness.errors import GuestError, HarnessError, HostError
 from harness.guest import counter
 from harness.report import html
@@ -16,7 +16,7 @@ from harness.results.record import CaseRecord, CellRecord, Metric, RunRecord
 
 SYMBOLS = {
     "dma_alloc_attrs": [(0xC0100000, 0x100)],
-    "dma_free_attrs": [(0xC0100100, 0x80)],
+    "__irq_svc": [(0xC0100100, 0x80)],
     "isolate_single_pageblock.constprop.0": [(0xC0200000, 0x40)],
     "migrate_pages": [(0xC0300000, 0x20)],
     "kmalloc": [(0xC0400000, 0x20)],
@@ -27,13 +27,23 @@ def number(part: str) -> int:
     return list(FUNCTIONS).index(part)
 
 
-def test_a_window_is_from_the_allocation_to_the_free():
+def test_a_window_is_from_the_allocation_to_its_return_to_a_module():
     lines = parts.ranges(SYMBOLS).splitlines()
-    assert lines[:2] == ["begin c0100000 0 0", "end c0100100 0 0"]
+    assert lines[:2] == ["begin c0100000 0 0", "caller bf000000 c0000000 0"]
+
+
+def test_an_interrupt_is_from_its_vector_to_the_last_instruction_of_its_handler():
+    line = parts.ranges(SYMBOLS).splitlines()[2]
+    assert line == f"interrupt ffff0018 c010017c {len(FUNCTIONS)}"
+
+
+def test_the_modules_are_below_the_linear_map_wherever_that_begins():
+    symbols = SYMBOLS | {"dma_alloc_attrs": [(0x80100000, 0x100)]}
+    assert "caller 7f000000 80000000 0\n" in parts.ranges(symbols)
 
 
 def test_ranges_are_those_of_functions_that_are_there_whatever_gcc_appended():
-    assert parts.ranges(SYMBOLS).splitlines()[2:] == [
+    assert parts.ranges(SYMBOLS).splitlines()[3:] == [
         f"part c0100000 c0100100 {number(REST)}",
         f"part c0200000 c0200040 {number('isolate')}",
         f"part c0300000 c0300020 {number('migrate')}",
@@ -53,19 +63,19 @@ def test_no_function_has_two_parts():
     assert len(every) == len(set(every))
 
 
-def test_symbols_without_the_allocation_are_refused():
-    with pytest.raises(HarnessError, match="no function 'dma_free_attrs'"):
+def test_symbols_without_an_interrupt_are_refused():
+    with pytest.raises(HarnessError, match="no function '__irq_svc'"):
         parts.ranges({"dma_alloc_attrs": [(4, 4)]})
 
 
 def line(**counts: int) -> str:
-    return " ".join(str(counts.get(name, 0)) for name in FUNCTIONS) + "\n"
+    return " ".join(str(counts.get(name, 0)) for name in (*FUNCTIONS, INTERRUPT)) + "\n"
 
 
 def test_each_line_is_a_window():
-    first, second = parts.read(line(rest=30, clear=12) + line(migrate=7))
+    first, second = parts.read(line(rest=30, clear=12) + line(migrate=7, interrupt=9))
     assert (first.counts["clear"], first.counts[REST]) == (12, 30)
-    assert second.counts["migrate"] == 7
+    assert (second.counts["migrate"], second.path) == (7, 7)
 
 
 def test_a_line_of_fewer_parts_is_refused():
@@ -73,21 +83,21 @@ def test_a_line_of_fewer_parts_is_refused():
         parts.read("1 2 3\n")
 
 
-def test_parts_add_up_to_what_the_guest_counted():
-    (window,) = parts.read(line(rest=1200, clear=5000, search=70))
-    found = window.of(5200, frozenset(NAMES))
-    assert sum(found.values()) == 5200
-    assert (found["clear"], found["search"], found[REST]) == (5000, 70, 130)
+def test_parts_are_what_was_counted_and_interrupts_are_told_apart():
+    (window,) = parts.read(line(rest=130, clear=5000, search=70, interrupt=900))
+    found = window.of(6200, frozenset(NAMES))
+    assert window.path == 5200
+    assert (found["clear"], found["search"], found[REST], found[INTERRUPT]) == (5000, 70, 130, 900)
 
 
 def test_what_is_not_told_apart_is_of_the_rest():
-    (window,) = parts.read(line(rest=1200, clear=5000))
-    assert window.of(5200, frozenset({"clear"})) == {"clear": 5000, REST: 200}
+    (window,) = parts.read(line(rest=130, clear=5000, search=70))
+    assert window.of(5300, frozenset({"clear"})) == {"clear": 5000, REST: 200, INTERRUPT: 0}
 
 
-@pytest.mark.parametrize("total", [6201, 1000])
+@pytest.mark.parametrize("total", [30_000, 6199])
 def test_a_window_of_another_allocation_is_refused(total: int):
-    window = Window({REST: 1200, "clear": 5000})
+    window = Window({REST: 1200, "clear": 5000, INTERRUPT: 0})
     with pytest.raises(GuestError, match="a window of 6200 instructions"):
         window.of(total, frozenset({"clear"}))
 
