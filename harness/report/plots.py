@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _WIDTH = 9.0  # inches, of 72 points
 _COLOURS = ("#3b6ea5", "#d9822b", "#5a9e6f", "#b0413e", "#7d63a8", "#8a8a8a", "#c2a83e", "#4fb0ae")
 _FREE = "#eeeeee"
+_THOUSAND = 1000
 
 
 def svg(drawing: Drawing) -> str:
@@ -61,7 +62,7 @@ def _chart(chart: Chart, axes: Axes) -> None:
         if chart.kind == "bars":
             places = [x + (number - (len(chart.curves) - 1) / 2) * wide for x in curve.x]
             bars = axes.bar(places, curve.y, wide, **style)
-            axes.bar_label(bars, fmt="%.4g", fontsize=7)
+            axes.bar_label(bars, fmt=_figure, fontsize=7)
         elif chart.kind == "points":
             axes.plot(curve.x, curve.y, ".", markersize=3, **style)
         else:
@@ -77,6 +78,10 @@ def _chart(chart: Chart, axes: Axes) -> None:
     axes.set_axisbelow(True)
     if len(chart.curves) > 1 or not chart.names:
         axes.legend(frameon=False, fontsize=8)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.3g}"
 
 
 def _map(drawing: Map, axes: Axes) -> None:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from harness.config import MIB, Area, Layout
 from harness.guest.qemu import NS_PER_INSTRUCTION
-from harness.results.study import Chart, Check, Claim, Curve, Row
+from harness.results.study import Chart, Check, Claim, Row
 from harness.studies.lab import Lab
 from harness.studies.study import Finding, Study
 from harness.studies.taking import PROGRAM, Taken, taken
@@ -120,25 +120,20 @@ def _said(run: Taken) -> str:
 
 
 def _chart(runs: _Runs, kind: str) -> Chart:
-    return Chart(
-        kind="lines",
-        title=f"What a page of {kind} memory costs",
-        x="MiB taken",
-        y="instructions a page",
-        curves=tuple(
-            Curve(
-                label=f"{share} % is an area",
-                x=tuple(float(s) for s, run in _had(runs, share, kind)),
-                y=tuple(_each(run) for s, run in _had(runs, share, kind)),
+    had = [n for n in range(len(_SIZES[kind])) if not any(runs[s][kind][n].oom for s in _SHARES)]
+    none = runs[0][kind]
+    return Chart.bars(
+        f"What a page of {kind} memory costs more where a part of memory is an idle area",
+        "taken",
+        "% of the instructions",
+        (f"{_SIZES[kind][number]} MiB" for number in had),
+        {
+            f"{share} % is an area": (
+                100 * (_each(runs[share][kind][n]) / _each(none[n]) - 1) for n in had
             )
-            for share in _SHARES
-        ),
+            for share in _SHARES[1:]
+        },
     )
-
-
-def _had(runs: _Runs, share: int, kind: str) -> list[tuple[int, Taken]]:
-    pairs = zip(_SIZES[kind], runs[share][kind], strict=True)
-    return [(size, run) for size, run in pairs if not run.oom]
 
 
 STUDY = Study(

@@ -6,14 +6,17 @@
 # AREA, and then all of AREA is allocated. Tells the "pages" of metadata that lay there, in all, and
 # how many of the rounds "failed".
 #
-# Then LOOPS times (300) all of AREA is allocated and freed, while another process drops the caches
+# Then as often when directories were made there and ext4's journal has not committed that; in a
+# third line behind a sync, in a fourth one when the journal is empty (fsfreeze has that done).
+#
+# Then LOOPS times (1000) all of AREA is allocated and freed, while another process drops the caches
 # and lists the file system, time and again ("passes"). Tells how many of them "failed".
 #
 # Example: cma-buffers linux,cma
 
 area=$1
 rounds=${2:-5}
-loops=${3:-300}
+loops=${3:-1000}
 disk=/tmp/buffers
 
 fail() {
@@ -23,6 +26,26 @@ fail() {
 
 cd /sys/kernel/debug/cma/*"$area" || fail "no area $area"
 whole=$(cat count)
+
+# $2, with printf's escapes, to byte $1 of the disk.
+put() {
+	printf "$2" | dd of="/dev/$zram" bs=1 seek="$1" conv=notrunc 2>/dev/null || fail "writing"
+}
+
+# What tune2fs -j does, which busybox has not: /.journal is a file of 1024 zeroed blocks that begins
+# with a superblock of jbd2's (fs/jbd2/journal.c: magic, type 4; block size, blocks, the first one,
+# the first transaction), and ext4's superblock (at 1024) tells its inode and the feature.
+make_journal() {
+	{
+		printf '\300\073\071\230\0\0\0\4\0\0\0\0\0\0\020\0\0\0\4\0\0\0\0\1\0\0\0\1'
+		dd if=/dev/zero bs=1M count=4 2>/dev/null
+	} | dd of=$disk/.journal bs=4096 count=1024 iflag=fullblock 2>/dev/null || fail "no journal"
+	inode=$(stat -c %i $disk/.journal)
+	umount $disk
+	features=$(od -An -tu1 -j1116 -N1 "/dev/$zram") # the low byte of s_feature_compat
+	put 1116 "\\$(printf %o $((features | 4)))"
+	put 1248 "\\$(printf %o $((inode & 255)))\\$(printf %o $((inode >> 8)))" # s_journal_inum
+}
 
 make_disk() {
 	set -- /sys/block/zram*
@@ -40,7 +63,7 @@ make_disk() {
 		done
 		folder=$((folder + 1))
 	done
-	umount $disk
+	make_journal
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
@@ -53,23 +76,56 @@ in_use() {
 	cma-snapshot --pages | sed -n "s/.*\"name\": \"$area\".*\"open\": {[^}]*\"movable\": \([0-9]*\).*/\1/p"
 }
 
+# Mount the file system with options $1, and have its metadata lie in AREA, for what $2 does.
+fill() {
+	cma-occupy hold anon "$area" 1M --keep-short >/dev/null || fail "making memory short"
+	mount -t ext4 -o "$1" "/dev/$zram" $disk && $2 || fail "mounting"
+	cma-occupy relax >/dev/null && cma-occupy end >/dev/null || fail "ending that"
+	pages=$((pages + $(in_use)))
+}
+
+list() {
+	ls -lR $disk >/dev/null
+}
+
+change() {
+	mkdir "$disk/new-$round" || return 1
+	for each in $(seq 100); do
+		mkdir "$disk/new-$round/$each" || return 1
+	done
+}
+
 make_disk
 failed=0
 pages=0
 for round in $(seq "$rounds"); do
-	cma-occupy hold anon "$area" 1M --keep-short >/dev/null || fail "making memory short"
-	mount -t ext4 "/dev/$zram" $disk && ls -lR $disk >/dev/null || fail "mounting"
-	cma-occupy relax >/dev/null && cma-occupy end >/dev/null || fail "ending that"
-	pages=$((pages + $(in_use)))
-	ls -lR $disk >/dev/null # the last of them are remembered, on this CPU
+	fill ro list # a time of access is a change
+	list # the last of them are remembered, on this CPU
 	take 2>/dev/null || failed=$((failed + 1))
 	umount $disk
 done
 echo "{\"tried\": $rounds, \"failed\": $failed, \"pages\": $pages}"
 
+failed=0
+synced=0
+empty=0
+pages=0
+for round in $(seq "$rounds"); do
+	fill commit=600 change # seconds; nothing but a sync has the journal commit
+	take 2>/dev/null || failed=$((failed + 1))
+	sync
+	take 2>/dev/null || synced=$((synced + 1))
+	fsfreeze --freeze $disk && fsfreeze --unfreeze $disk || fail "freezing"
+	take 2>/dev/null || empty=$((empty + 1))
+	umount $disk
+done
+echo "{\"tried\": $rounds, \"failed\": $failed, \"pages\": $pages}"
+echo "{\"tried\": $rounds, \"failed\": $synced}"
+echo "{\"tried\": $rounds, \"failed\": $empty}"
+
 rm -f /tmp/buffers-stop /tmp/buffers-passes
 cma-occupy hold anon "$area" 1M --keep-short >/dev/null || fail "making memory short"
-mount -t ext4 "/dev/$zram" $disk || fail "mounting"
+mount -t ext4 -o ro "/dev/$zram" $disk || fail "mounting"
 (
 	while [ ! -e /tmp/buffers-stop ]; do
 		echo 3 >/proc/sys/vm/drop_caches
