@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness import ktap
 from harness.boots import Boots
 from harness.cell import Prepared
 from harness.cma import parts
 from harness.guest import counter
-from harness.guest.qemu import NS_PER_INSTRUCTION
 from harness.kernel.elf import code_symbols, open_elf
-from harness.verdict import Verdict
+from harness.studies.costs import DONE as FINISHED
+from harness.studies.costs import read
 
 SECONDS = 3600.0  # a host may be busy; the guest takes two minutes of its own time
 RUN = 'CMA_RUN="cma-cost"'
-DONE = re.compile(rb"cma-cost: done|Bail out!")
+DONE = re.compile(FINISHED)
 KINDS = ("nothing", "clean", "dirty", "anon", "mlock", "fragmented")
 SIZES = ("4K", "16K", "64K", "256K", "1M", "4M", "16M")
 
@@ -109,21 +108,10 @@ def parted(
 
 def costs(console: bytes) -> Costs:
     """Read what cma-cost printed; every case must be there and have passed."""
-    parser = ktap.Parser()
-    parser.feed(console)
-    report = parser.close()
-    assert not report.problems, report.problems
-    found = {}
-    for suite in report.cases:
-        for case in suite.cases:
-            assert case.verdict is Verdict.PASS, (case.name, case.message)
-            said = {name: int(metric.value) for name, metric in case.metrics.items()}
-            found[suite.name, case.name] = Cost(
-                said["alloc"] // NS_PER_INSTRUCTION,
-                said["free"] // NS_PER_INSTRUCTION,
-                said["handle"],
-            )
-    return found
+    return {
+        key: Cost(said["alloc"], said["free"], said["handle"])
+        for key, said in read(console).items()
+    }
 
 
 def differences(one: Costs, other: Costs) -> dict[tuple[str, str], tuple[Cost, Cost]]:
