@@ -9,6 +9,7 @@ yield addresses that say which section they mean.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,15 +198,20 @@ def _relocate(image: bytearray, table: Any, symbols: Any) -> Iterator[int]:
 def symbols_named(elf: Any, names: frozenset[str]) -> dict[str, tuple[int, int]]:
     """Map those of the names that the file defines to their (value, size), data or code.
 
-    Read with struct, as `code_symbols` is.
+    Read with struct, as `code_symbols` is. The names are looked for in the table of strings, where
+    one may be the end of another: of a kernel's 90,000 symbols none but these is decoded.
     """
     symtab = elf.get_section_by_name(".symtab")
     found: dict[str, tuple[int, int]] = {}
     if symtab is None:
         return found
     strings = elf.get_section(symtab["sh_link"]).data()
-    for name, value, size, _, _, shndx in _SYMBOL.iter_unpack(symtab.data()):
-        text = strings[name : strings.index(b"\0", name)].decode("utf-8", "replace")
-        if shndx and text in names:
-            found[text] = (value, size)
+    places = {
+        match.start(): name
+        for name in names
+        for match in re.finditer(re.escape(name.encode()) + rb"\0", strings)
+    }
+    for place, value, size, _, _, shndx in _SYMBOL.iter_unpack(symtab.data()):
+        if shndx and place in places:
+            found[places[place]] = (value, size)
     return found
