@@ -171,7 +171,7 @@ STUDY = Study(
         figure="__alloc_contig_migrate_range(), 10M in a 40M movable zone in QEMU: before 146 ms, "
         "after 7 ms",
     ),
-    setup="An area of 40 MiB holds 35 MiB of a file's page cache, as it is on the disk, and 10 MiB "
+    setup="An area of 40 MiB holds 30 MiB of a file's page cache, as it is on the disk, and 10 MiB "
     "are allocated there; then the same with that file locked in memory (mlock), with anonymous "
     "memory, and with nothing. The guest's clock counts instructions. kretprobes stand in "
     "isolate_migratepages_range(), reclaim_clean_pages_from_list() and migrate_pages(), of which "

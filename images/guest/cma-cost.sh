@@ -1,5 +1,5 @@
 #!/bin/sh
-# cma-cost [-p] [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 7/8
+# cma-cost [-p] [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 3/4
 # of AREA are pages of each kind; all kinds and sizes by default.
 #
 # For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
@@ -41,7 +41,7 @@ area=${1:-linux,cma}
 shown=/sys/kernel/debug/cma/$area
 [ -e "$shown" ] || shown=/sys/kernel/debug/cma/cma-$area # before 6.1
 count=$(cat "$shown/count") || fail "no area $area"
-held=$((count * 4096 / 8 * 7))
+held=$((count * 4096 / 4 * 3))
 
 # A file system in memory, so that its disk takes instructions and no time of the host.
 set -- /sys/block/zram*
