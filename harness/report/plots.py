@@ -99,7 +99,10 @@ def _map(drawing: Map, axes: Axes) -> None:
             )
     axes.set_yticks(range(len(drawing.strips)), [strip.label for strip in drawing.strips])
     axes.invert_yaxis()
-    axes.set(xlabel="page of the stretch", xlim=(0, max(strip.pages for strip in drawing.strips)))
+    axes.set(
+        xlabel="page of the stretch",
+        xlim=(0, max((strip.pages for strip in drawing.strips), default=1)),
+    )
     if kinds:
         axes.figure.legend(frameon=False, fontsize=8, ncols=4, loc="outside lower left")
 

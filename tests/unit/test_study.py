@@ -130,6 +130,10 @@ def test_a_drawing_is_an_element_with_its_text_and_the_same_each_time(drawing):
     assert drawing.title.replace("<", "&lt;").replace(">", "&gt;") in one
 
 
+def test_a_map_of_nothing_is_drawn_all_the_same():
+    assert "<svg" in svg(Map(title="what lay there", strips=()))
+
+
 def test_the_pages_need_nothing_from_elsewhere(tmp_path):
     other = made(kernel="5.10", kernel_version="5.10.262", outcome=Outcome.SKIP, reason="no <x>")
     index = report.write(record(made(), other), tmp_path)
