@@ -129,8 +129,8 @@ class Copies:
             self._restore(first, Path(work), waiting=True, image=image) as guest,
         ):
             waiting = Waiting.enter(guest.console, boots.BOOT_SECONDS)
-            for pages in (False, True):
-                counters.take(waiting, pages=pages)
+            counters.take(waiting, pages=True)
+            counters.take_at_once(waiting)
             guest.store(stored)
         (stored.directory / boots.INITRAMFS).hardlink_to(first.directory / boots.INITRAMFS)
         stored.seal()

@@ -263,8 +263,11 @@ class LiveCell(Closing):
         module may hold what it frees then.
         """
         run = self._modules[load]
-        if run.spotless(timeout * self._slow) and not audit(self._first, counters.take(waiting)):
-            return True
+        if run.spotless(timeout * self._slow):
+            # The second time only if the first was in the middle of something.
+            for take in (counters.take_at_once, counters.take):
+                if not audit(self._first, take(waiting)):
+                    return True
         if run.guest.machine.alive:
             run.leave()
         return False

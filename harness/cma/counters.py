@@ -160,6 +160,14 @@ def take(shell: Shell, *, pages: bool = False, timeout: float = 60) -> Snapshot:
     return _snapshot(ask(shell, argv, SnapshotLine, timeout))
 
 
+def take_at_once(shell: Shell, *, timeout: float = 60) -> Snapshot:
+    """Ask cma-case for a snapshot of one reading, which it takes before anything else can run.
+
+    One that is not of one moment is broken: its counters and lists differ. Raises as `take` does.
+    """
+    return _snapshot(ask(shell, [PROGRAM, "--at-once"], SnapshotLine, timeout))
+
+
 def parse(text: str) -> Snapshot:
     """Return the snapshot that cma-snapshot printed."""
     return _snapshot(objects(text, SnapshotLine, PROGRAM))

@@ -6,7 +6,7 @@
  * paged in then, which under TCG, whose translations are not stored, takes longer than the case.
  *
  * What is asked for comes as lines, "MARK load FILTER FILE [PARAMETER ...]", "MARK say TEXT",
- * "MARK cma-snapshot [--pages]"; behind what each prints comes "MARK:STATUS.". The terminal must
+ * "MARK cma-snapshot [--pages|--at-once]"; behind what each prints comes "MARK:STATUS.". The terminal must
  * not echo.
  */
 
@@ -26,6 +26,7 @@
 
 #define FILTER "/sys/module/kunit/parameters/filter_glob"
 #define KMSG "/dev/kmsg"
+#define FIRST_SCAN "/sys/module/rcutree/parameters/jiffies_till_first_fqs"
 #define LONGEST 4096	/* of n_tty in canonical mode */
 
 static const char usage_text[] =
@@ -37,6 +38,7 @@ static const char usage_text[] =
 	"                                          and load the module FILE\n"
 	"  MARK say TEXT                           have the kernel log TEXT\n"
 	"  MARK cma-snapshot [--pages]             as the program of that name\n"
+	"  MARK cma-snapshot --at-once             the same of one reading, before all other work\n"
 	"\n"
 	"Behind what each prints comes MARK:STATUS. on a line. An empty line, or none, is the end.\n"
 	"\n"
@@ -46,6 +48,9 @@ static const char usage_text[] =
 
 /* What the line that is worked on begins with; NULL between lines. */
 static const char *mark;
+
+/* What FIRST_SCAN held, while it holds something else. */
+static char first_scan[24];
 
 static void end_of_line(int status)
 {
@@ -71,10 +76,38 @@ static void put(const char *path, const char *text)
 	close(fd);
 }
 
+/*
+ * Behind a grace period the kernel frees what a module has for its init alone, and flushes the TLB
+ * page by page from there to wherever else something was unmapped: on ARM, whose modules lie below
+ * the linear map and vmalloc's area above it, half a GiB (vm_reset_perms()). That takes QEMU as long
+ * as the case, its judgement and all else together, and nothing comes of it in a guest that ends.
+ * Until something else is asked for than that, grace periods are as long as they can be made, up to
+ * a second, and the snapshot --at-once does not wait behind one.
+ */
+static void put_off_freeing(void)
+{
+	int fd = open(FIRST_SCAN, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		return; /* TINY_RCU */
+	if (fd < 0 || (*first_scan ? 0 : read(fd, first_scan, sizeof(first_scan) - 1)) < 0 ||
+	    write(fd, "1000", 4) < 0)
+		die(FIRST_SCAN);
+	close(fd);
+}
+
+static void free_again(void)
+{
+	if (*first_scan)
+		put(FIRST_SCAN, first_scan);
+	*first_scan = '\0';
+}
+
 static int load(const char *filter, const char *file, const char *parameters)
 {
 	int fd, status = EXIT_OK;
 
+	put_off_freeing();
 	put(FILTER, filter);
 	fd = open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -104,7 +137,12 @@ static int work(const char *what, char *rest)
 		snprintf(text, sizeof(text), "%s\n", rest);
 		put(KMSG, text);
 	} else if (!strcmp(what, "cma-snapshot")) {
-		snapshot_print(!strcmp(rest, "--pages"));
+		if (!strcmp(rest, "--at-once")) {
+			snapshot_print_at_once();
+		} else {
+			free_again();
+			snapshot_print(!strcmp(rest, "--pages"));
+		}
 	} else {
 		usage_error("nothing that it does", what);
 	}
@@ -138,5 +176,6 @@ int main(int argc, char **argv)
 			usage_error("nothing is asked for", mark);
 		end_of_line(work(what, rest));
 	}
+	free_again();
 	return EXIT_OK;
 }

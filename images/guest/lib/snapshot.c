@@ -16,6 +16,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/kernel-page-flags.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,11 +322,10 @@ struct sums {
 	uint64_t used[MAX_AREAS];
 };
 
-/* Fold the per-CPU parts of the counters in, and read them. */
-static struct sums read_counters(void)
+/* Fold the per-CPU parts of the counters in: each CPU does so, and is waited for. */
+static void fold_counters(void)
 {
 	int fd = open(STAT_REFRESH, O_RDONLY | O_CLOEXEC);
-	struct sums sums = { 0 };
 	char byte;
 
 	/* A kernel for one CPU has no parts to fold, and no such file. */
@@ -333,6 +333,12 @@ static struct sums read_counters(void)
 		die(STAT_REFRESH);
 	if (fd >= 0)
 		close(fd);
+}
+
+static struct sums read_counters(void)
+{
+	struct sums sums = { 0 };
+
 	read_zoneinfo();
 	for (unsigned int i = 0; i < zone_count; i++) {
 		sums.free[i] = zones[i].numbers[Z_FREE];
@@ -349,16 +355,23 @@ static bool same_cma(const struct sums *a, const struct sums *b)
 	       !memcmp(a->used, b->used, sizeof(a->used));
 }
 
-/* Read all but the flags of the pages; true when it is of one moment, whose counters are @sums. */
-static bool read_all(struct sums *sums)
+/*
+ * Read all but the flags of the pages; true when it is of one moment, whose counters are @sums.
+ * @fold: also behind it, so that a change too small for a CPU to tell the others is seen.
+ */
+static bool read_all(struct sums *sums, bool fold)
 {
-	struct sums before = read_counters();
+	struct sums before;
 
+	fold_counters();
+	before = read_counters();
 	read_numbers("/proc/meminfo", meminfo, ARRAY_SIZE(meminfo));
 	read_numbers("/proc/vmstat", vmstat, ARRAY_SIZE(vmstat));
 	for (size_t i = 0; i < area_count; i++)
 		read_area(&areas[i], &views[i]);
 	read_pagetypeinfo();
+	if (fold)
+		fold_counters();
 	*sums = read_counters();
 	return same_cma(&before, sums) && !memcmp(before.free, sums->free, sizeof(before.free));
 }
@@ -375,6 +388,7 @@ static bool read_pages(const struct sums *sums)
 	for (size_t i = 0; i < area_count; i++)
 		read_flags(&areas[i], &views[i]);
 	memcpy(kept, zones, sizeof(kept));
+	fold_counters();
 	after = read_counters();
 	memcpy(zones, kept, sizeof(kept));
 	return same_cma(sums, &after);
@@ -453,6 +467,18 @@ static void print_area(const struct area *area, const struct view *view, bool fl
 	printf("}}\n");
 }
 
+static void print_all(bool settled, int readings, bool flags)
+{
+	print_system(settled, readings);
+	for (unsigned int i = 0; i < zone_count; i++)
+		if (zones[i].numbers[Z_PRESENT])
+			print_zone(&zones[i]);
+	for (size_t i = 0; i < area_count; i++)
+		print_area(&areas[i], &views[i], flags);
+	if (fflush(stdout))
+		die("standard output");
+}
+
 void snapshot_print(bool pages)
 {
 	/* It is there with CONFIG_PROC_PAGE_MONITOR. */
@@ -466,14 +492,24 @@ void snapshot_print(bool pages)
 	while (!settled && readings++ < READINGS) {
 		if (readings > 1)
 			usleep(PAUSE_US);
-		settled = read_all(&sums) && (!flags || read_pages(&sums));
+		settled = read_all(&sums, true) && (!flags || read_pages(&sums));
 	}
-	print_system(settled, readings);
-	for (unsigned int i = 0; i < zone_count; i++)
-		if (zones[i].numbers[Z_PRESENT])
-			print_zone(&zones[i]);
-	for (size_t i = 0; i < area_count; i++)
-		print_area(&areas[i], &views[i], flags);
-	if (fflush(stdout))
-		die("standard output");
+	print_all(settled, readings, flags);
+}
+
+/*
+ * Behind the first folding nothing is waited for, and a process of the real-time class is not put
+ * off for one of the kernel's workers. A change that no second folding shows makes the counters and
+ * the lists differ, which whoever compares them sees.
+ */
+void snapshot_print_at_once(void)
+{
+	static const struct sched_param first = { .sched_priority = 1 };
+	struct sums sums;
+
+	if (sched_setscheduler(0, SCHED_FIFO, &first))
+		die("SCHED_FIFO");
+	if (!area_count)
+		find_areas();
+	print_all(read_all(&sums, false), 1, false);
 }

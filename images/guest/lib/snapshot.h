@@ -8,4 +8,7 @@
 /* Print it; @pages: with the flags of every page of the areas. Ends the program on an error. */
 void snapshot_print(bool pages);
 
+/* Print it, of one reading, without letting go of the CPU once that has begun. */
+void snapshot_print_at_once(void);
+
 #endif
