@@ -12,7 +12,7 @@ from harness.boots import Boots
 from harness.cache import Cache
 from harness.cell import Prepared
 from harness.closing import Closing
-from harness.config import CONFIGS, Layout, edited, numbers
+from harness.config import CONFIGS, Layout, edited, patches_for
 from harness.errors import KernelFaulted
 from harness.guest.guest import Guest
 from harness.progress import Progress
@@ -34,10 +34,9 @@ class Lab(Closing):
         self._boots = Boots(prepared, directory, cache, append="")
         self._others: list[Lab] = []
 
-    @property
-    def version(self) -> tuple[int, ...]:
-        """The kernel's, as numbers; for what a version has, ask the kernel itself instead."""
-        return numbers(self.prepared.kernel.version)
+    def is_for(self, patches: str) -> bool:
+        """Whether a series of configs/patches/studies/ has something for this kernel's version."""
+        return bool(patches_for([PATCHES / patches], self.prepared.kernel.version))
 
     def option(self, symbol: str) -> str:
         """Return the value of a CONFIG_ symbol; "n" when it is not set."""
