@@ -196,7 +196,8 @@ def _show_plan(found: Outlook, as_json: bool) -> None:
         return
     table = Table(box=None)
     for heading in ("", "cell", "worth", "MiB", "expected", "starts"):
-        table.add_column(heading, justify="left" if heading == "cell" else "right")
+        left = heading == "cell"
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for number, fact in enumerate(facts, 1):
         table.add_row(
             *(str(number), escape(fact["name"]), str(fact["worth"]), str(fact["memory_mib"])),
