@@ -19,9 +19,7 @@ from harness.errors import GuestError, HarnessError
 
 REST, INTERRUPT = "rest", "interrupt"
 _BEGIN = "dma_alloc_attrs"
-_AROUND = (
-    20_000  # instructions of two readings of the clock, and of an interrupt just then, at most
-)
+_AROUND = 20_000  # instructions of two readings of the clock and an interrupt just then, at most
 
 # ARM has modules, cma_test among them, in the 16 MiB below the linear map, which begins at a
 # multiple of 1 GiB (VMSPLIT_3G, _2G and _1G): arch/arm/include/asm/memory.h, MODULES_VADDR.

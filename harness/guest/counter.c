@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A plugin of QEMU's: counts the instructions between two addresses, apart by what they belong to.
+ * A plugin of QEMU's: counts the instructions of a function's calls, apart by what they belong to.
  *
  *	-plugin counter.so,ranges=FILE,output=FILE
  *

@@ -129,7 +129,7 @@ mount -t ext4 -o ro "/dev/$zram" $disk || fail "mounting"
 (
 	while [ ! -e /tmp/buffers-stop ]; do
 		echo 3 >/proc/sys/vm/drop_caches
-		ls -lR $disk >/dev/null
+		list
 		echo >>/tmp/buffers-passes
 	done
 ) &

@@ -6,8 +6,8 @@
  * paged in then, which under TCG, whose translations are not stored, takes longer than the case.
  *
  * What is asked for comes as lines, "MARK load FILTER FILE [PARAMETER ...]", "MARK say TEXT",
- * "MARK cma-snapshot [--pages|--at-once]"; behind what each prints comes "MARK:STATUS.". The terminal must
- * not echo.
+ * "MARK cma-snapshot [--pages|--at-once]"; behind what each prints comes "MARK:STATUS.". The
+ * terminal must not echo.
  */
 
 #define _GNU_SOURCE
@@ -79,8 +79,9 @@ static void put(const char *path, const char *text)
 /*
  * Behind a grace period the kernel frees what a module has for its init alone, and flushes the TLB
  * page by page from there to wherever else something was unmapped: on ARM, whose modules lie below
- * the linear map and vmalloc's area above it, half a GiB (vm_reset_perms()). That takes QEMU as long
- * as the case, its judgement and all else together, and nothing comes of it in a guest that ends.
+ * the linear map and vmalloc's area above it, half a GiB (vm_reset_perms()). That takes QEMU as
+ * long as the case, its judgement and all else together, and nothing comes of it in a guest that
+ * ends.
  * Until something else is asked for than that, grace periods are as long as they can be made, up to
  * a second, and the snapshot --at-once does not wait behind one.
  */
