@@ -15,8 +15,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="The test bench for Linux's Contiguous Memory Allocator on 32-bit ARM.",
 )
+
+
+@app.callback()
+def _program() -> None:
+    """The test bench for Linux's Contiguous Memory Allocator on 32-bit ARM."""
+    # typer drops the command's name where an app has one command and no callback.
 
 
 def main() -> None:

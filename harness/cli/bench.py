@@ -43,7 +43,7 @@ def bench(
     chosen = replace(choice, config=[*choice.fragments, str(_FRAGMENT)])
     cache, progress = ground()
     prepared = cell.prepare(chosen.cell(), cache, progress)
-    directory = record.new_directory(RUNS)
+    directory = record.new_directory(RUNS).absolute()  # what it runs works elsewhere
     words = tuple(word for word in chosen.options() if not word.startswith("--append"))
     work = Bench(prepared, words, cache, progress, directory, repeat, builds)
     kept = BenchRecord(

@@ -79,17 +79,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.args = [] if config.option.module else [str(path) for path in SUITES]
     if getattr(config.option, "dist", "no") == "load" and not config.option.isolate:
         config.option.dist = "loadfile"  # one guest has all cases of a module
-    _seed(config)
+    if config.option.seed is None:  # workers of pytest-xdist have it with the other options
+        config.option.seed = secrets.randbits(32)
     config.stash[SESSION] = _prepare(config)
 
 
-def _seed(config: pytest.Config) -> None:
-    """Choose the run's seed; hypothesis takes it, and workers of pytest-xdist have it too."""
-    option = config.option
-    if option.seed is None:
-        option.seed = secrets.randbits(32)
-    if getattr(option, "hypothesis_seed", None) is None:
-        option.hypothesis_seed = str(option.seed)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Give hypothesis the run's seed, if a test uses it and nobody has given it another.
+
+    Its option would do that too, and import it (a fifth of a second) where no test does.
+    """
+    core = sys.modules.get("hypothesis.core")
+    if core is not None and session.config.getoption("--hypothesis-seed", None) is None:
+        core.global_force_seed = session.config.option.seed  # type: ignore[attr-defined]
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 
 from harness import cli, config
 from harness.board import tree
+from harness.cli.app import app
 from harness.cma import areas
 from harness.cma.helper import Helper
 from harness.faults import FaultKind
@@ -44,7 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-APP = typer.main.get_command(cli.app)
+cli.load([])
+APP = typer.main.get_command(app)
 CELL = {"KERNEL": "kernel", "BOARD": "board", "LAYOUT": "layout"}  # make's word: the option
 
 
@@ -159,7 +161,7 @@ def test_each_command_parses(words: tuple[str, ...], check: Callable[..., None])
 def test_each_command_has_help_with_an_example_that_parses(
     path: tuple[str, ...], check: Callable[..., None]
 ) -> None:
-    assert CliRunner().invoke(cli.app, [*path, "--help"]).exit_code == 0
+    assert CliRunner().invoke(app, [*path, "--help"]).exit_code == 0
     examples = re.findall(r"Example: (.*)$", find(path)[0].help or "", re.M)
     assert examples, f"'cma-harness {' '.join(path)} --help' has no Example:"
     (words,) = (w for w in simple_commands(examples[0]) if w[0] == "cma-harness")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import pytest
 
 from harness.config import parse_size
+from harness.pytest_plugin.run import pytest_collection_finish
 from harness.session import Session
 from harness.verdict import Verdict
 
@@ -49,3 +51,14 @@ def test_a_test_that_finds_nothing_to_look_at_is_a_fail() -> None:
 )
 def test_an_exception_of_ours_or_of_a_library_is_an_error(act: Callable[[], object]) -> None:
     assert judged(act)[0] is Verdict.ERROR
+
+
+@pytest.mark.parametrize(("own", "seed"), [(None, 7), ("3", "unset")])
+def test_hypothesis_has_the_run_s_seed_unless_it_was_given_one(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, seed: object
+) -> None:
+    core = SimpleNamespace(global_force_seed="unset")
+    monkeypatch.setitem(sys.modules, "hypothesis.core", core)
+    config = SimpleNamespace(option=SimpleNamespace(seed=7), getoption=lambda *_: own)
+    pytest_collection_finish(cast("pytest.Session", SimpleNamespace(config=config)))
+    assert core.global_force_seed == seed
