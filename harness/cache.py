@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.errors import CommandFailed, DiskFull
+from harness.errors import CommandFailed, DiskFull, HarnessError
 from harness.process import FREE_SPACE, host_problem
 
 _KEY_FILE = "key.json"
@@ -142,6 +142,34 @@ class Cache:
         path.mkdir(parents=True, exist_ok=True)
         os.utime(path)
         return path
+
+    @contextmanager
+    def building(self, name: str) -> Iterator[Path]:
+        """Give such a directory to one run at a time; empty when the last one came to no end.
+
+        What that wrote may be cut short, or be newer than what it was to be made of. A build that
+        ends by itself, if only with an error of the compiler, leaves what the next can go on with.
+        """
+        with self.lock(f"build-{name}"):
+            work, begun = self.workdir(name), self.root / "locks" / f"build-{name}.begun"
+            if begun.exists():
+                self._empty(work)
+            begun.touch()
+            try:
+                yield work
+            except HarnessError as problem:
+                if not isinstance(problem, DiskFull):
+                    begun.unlink()
+                raise
+            begun.unlink()
+
+    def _empty(self, work: Path) -> None:
+        """Put a directory aside, and remove it: a compiler may still write there."""
+        with tempfile.TemporaryDirectory(
+            prefix=f".{work.name}-", dir=work.parent, ignore_cleanup_errors=True
+        ) as aside:
+            work.rename(Path(aside) / "work")
+        work.mkdir()
 
     def entries(self) -> tuple[Path, ...]:
         """Return all finished entries, the longest unused first."""

@@ -1,8 +1,8 @@
 """The only place that starts host programs (QEMU apart, which harness/guest/ runs).
 
-Programs start in a process group of their own under setpriv(1). On Ctrl-C the whole group is
-killed; when the harness is killed with SIGKILL the program itself is told to end, and what it had
-started (a compiler) ends when its work is done.
+Programs start in a process group of their own under setpriv(1). On Ctrl-C the whole group is told
+to end, and killed if it does not. When the harness is killed with SIGKILL the program itself is
+told to end, and what it had started (a compiler) ends when its work is done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +24,7 @@ from harness.errors import CommandFailed, DiskFull, HostError, MissingTool
 from harness.host import package_of
 
 _TAIL_LINES = 25
+_TIDY_SECONDS = 10.0  # make, which is told to end, removes what is half made
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -194,12 +195,16 @@ def _collect(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill the whole group: a compiler must not go on behind the next run's back."""
+    """End the whole group: a compiler must not go on behind the next run's back."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired, ValueError):  # it may have closed its output
+            process.communicate(timeout=_TIDY_SECONDS)
+    finally:  # also when Ctrl-C comes again
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _failure(

@@ -186,9 +186,13 @@ def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
     same. KBUILD_OUTPUT, when it is set, is used instead.
     """
     label = f"{source.label}-{family}"
+    chosen = os.environ.get("KBUILD_OUTPUT")
+    if chosen is None:
+        with cache.building(label) as work:
+            yield work
+        return
     with cache.lock(f"build-{label}"):
-        chosen = os.environ.get("KBUILD_OUTPUT")
-        work = Path(chosen).absolute() if chosen else cache.workdir(label)
+        work = Path(chosen).absolute()
         work.mkdir(parents=True, exist_ok=True)
         yield work
 

@@ -61,8 +61,7 @@ def build(kernel: BuiltKernel, cache: Cache, progress: Progress, kmod: Path = KM
 
     def compile_into(directory: Path) -> None:
         label = f"kmod-{cache.key({'kernel': kernel.interface(), 'kmod': str(kmod)})}"
-        with cache.lock(f"build-{label}"):
-            work = cache.workdir(label)
+        with cache.building(label) as work:
             folders = _copy_sources(kmod, work)
             _make(kernel, work, cache)
             for module in work.glob("*/*.ko"):

@@ -19,12 +19,14 @@ from harness.bisect import hunt
 from harness.bisect.hunt import Hunt
 from harness.bisect.repository import Repository, cloned
 from harness.cache import Cache
+from harness.cli.app import app
 from harness.errors import HostError, UsageError
 from harness.progress import Progress
 from harness.report import bisect as report
 from harness.results.bisect import Asked, Fate, Question
 from harness.results.plan import Wish
 
+cli.load(["bisect"])
 QUIET = Progress(quiet=True)
 CASE = Question(case="zeroed")
 
@@ -243,7 +245,7 @@ def test_a_wrong_argument_is_told_before_anything_is_made(history, monkeypatch, 
     monkeypatch.setenv("CMA_HARNESS_CACHE", str(tree.parent / "cache"))
     monkeypatch.chdir(tree.parent)
     right = ["--tree", str(tree), "--good", "main~1", "--bad", "main", "--case", "a"]
-    done = CliRunner().invoke(cli.app, ["bisect", *right, *words])
+    done = CliRunner().invoke(app, ["bisect", *right, *words])
     assert isinstance(done.exception, UsageError)
     assert told in str(done.exception)
     assert not (tree.parent / "runs").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -121,3 +122,37 @@ def test_prune_removes_what_was_not_used(tmp_path):
     assert cache.prune(unused_days=1) == ()
     assert cache.prune(unused_days=-1) == (entry.path,)
     assert not entry.path.exists()
+
+
+def test_a_work_directory_is_kept_behind_an_error_of_the_compiler(tmp_path):
+    cache = Cache(tmp_path)
+    with cache.building("kmod") as work:
+        (work / "object").write_text("whole")
+    with pytest.raises(HostError), cache.building("kmod"):
+        raise HostError("error: expected ';'")
+    with cache.building("kmod"):
+        assert (work / "object").exists()
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), DiskFull("no space left")])
+def test_a_work_directory_is_empty_when_what_wrote_there_was_cut_short(tmp_path, ending):
+    cache = Cache(tmp_path)
+    (cache.workdir("kmod") / "object").write_text("cut sho")
+    with pytest.raises(type(ending)), cache.building("kmod"):
+        raise ending
+    with cache.building("kmod") as work:
+        assert list(work.iterdir()) == []
+    assert list(work.parent.iterdir()) == [work]
+
+
+def test_a_work_directory_is_empty_when_who_wrote_there_was_killed(tmp_path):
+    cache = Cache(tmp_path)
+    script = (
+        "import os, signal; from pathlib import Path; from harness.cache import Cache\n"
+        f"with Cache(Path({str(tmp_path)!r})).building('kmod') as work:\n"
+        "    (work / 'object').write_text('cut sho'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with cache.building("kmod") as work:
+        assert list(work.iterdir()) == []

@@ -71,20 +71,54 @@ def wait_until_gone(pid: int) -> bool:
     return not alive(pid)
 
 
+def running(command: list[str], pid_file: Path) -> subprocess.Popen[bytes]:
+    """Return a harness that runs a command, which has written its process's number to the file."""
+    script = f"from harness.process import run; run({command!r})"
+    # Whoever starts the tests in the background may have SIGINT ignored, and that is inherited.
+    words = ["env", "--default-signal=INT", sys.executable, "-c", script]
+    harness = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not pid_file.exists() and time.monotonic() < deadline:
+        os.sched_yield()
+    return harness
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_program_does_not_outlive_the_harness(tmp_path, number):
     pid_file = tmp_path / "pid"
     command = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 1000"
-    script = f"from harness.process import run; run(['sh', '-c', {command!r}])"
-    # Whoever starts the tests in the background may have SIGINT ignored, and that is inherited.
-    command = ["env", "--default-signal=INT", sys.executable, "-c", script]
-    harness = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while not pid_file.exists() and time.monotonic() < deadline:
-        os.sched_yield()
+    harness = running(["sh", "-c", command], pid_file)
     harness.send_signal(number)
     harness.wait(20)
     assert wait_until_gone(int(pid_file.read_text()))
+
+
+MAKEFILE = """\
+target:
+\techo half >$@
+\tsleep 1000 & echo $$! >pid.new; mv pid.new pid; wait
+"""
+
+
+def test_make_removes_what_is_half_made_when_the_run_is_interrupted(tmp_path):
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    harness = running(["make", "-C", str(tmp_path)], tmp_path / "pid")
+    harness.send_signal(signal.SIGINT)
+    harness.wait(20)
+    assert not (tmp_path / "target").exists()
+    assert wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_ctrl_c_again_and_again_ends_what_does_not_listen(tmp_path):
+    os.mkfifo(tmp_path / "never")
+    pid_file = tmp_path / "pid"
+    program = f"trap '' TERM; echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}"
+    harness = running(["sh", "-c", f"{program}; cat {tmp_path}/never"], pid_file)
+    deadline = time.monotonic() + 20
+    while harness.poll() is None and time.monotonic() < deadline:
+        harness.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # a person's pace: the second one has to come while the first is served
+    assert wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_a_failing_command_is_an_error_of_the_host():
