@@ -285,7 +285,7 @@ class Console:
         return running
 
     def close(self) -> None:
-        """Stop reading the console; twice is fine."""
+        """Read what has come, and stop; twice is fine."""
         self._stream.close()
 
     def _fill(self, timeout: float) -> None:

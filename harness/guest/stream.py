@@ -76,7 +76,7 @@ class Stream(_Spawn):
     def __init__(self, connection: socket.socket, before: bytes = b"") -> None:
         super().__init__(timeout=None, maxread=_CHUNK)
         self.log = self.logfile_read = Log(before)
-        self._socket = connection
+        self._socket = connection.dup()  # theirs may be closed while there is more to read
         self._chunks: deque[bytes] = deque()
         self._arrived = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._reader = threading.Thread(target=self._pump, name="console", daemon=True)
@@ -147,11 +147,13 @@ class Stream(_Spawn):
         return len(data)
 
     def close(self) -> None:
-        """Stop reading; twice is fine."""
+        """Read to the end what has come, and stop; twice is fine."""
         if self._arrived < 0:
             return
         with suppress(OSError):  # ENOTCONN: QEMU has hung up already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
+        self.take(0)
+        self._socket.close()
         os.close(self._arrived)
         self._arrived, self.ended = -1, True

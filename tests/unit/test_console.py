@@ -69,6 +69,16 @@ def test_wait_for_consumes_up_to_the_match(peer):
     assert console.text(4, 7) == b"two"
 
 
+def test_what_qemu_said_last_is_read_whoever_closes_its_socket_meanwhile():
+    here, there = socket.socketpair()
+    console = Console(here, why=lambda: "QEMU has ended")
+    there.sendall(b"the last " * 9000)
+    here.close()
+    there.close()
+    console.close()
+    assert len(console.text()) == 81000
+
+
 def test_what_was_read_behind_a_match_does_not_come_back(peer):
     guest, console = peer
     guest.sendall(b"mark and what came with it")
