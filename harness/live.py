@@ -14,6 +14,7 @@ from harness.cma import areas, counters, reality
 from harness.cma.areas import Survey
 from harness.cma.audit import audit, audited
 from harness.cma.counters import Snapshot
+from harness.cma.shell import Shell
 from harness.copies import Copies
 from harness.coverage import counters as executed
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
@@ -35,6 +36,15 @@ _TOGETHER = (
 
 
 _ABOUT_AREAS = re.compile(r"^\[.*(?:[Rr]eserved mem|\bcma\b|CMA).*\b", re.M)
+
+
+def unchanged(before: Snapshot | None, waiting: Shell) -> bool:
+    """Whether all is as it was, in a guest where cma-case waits.
+
+    It looks a second time only if the first was in the middle of something.
+    """
+    takes = (counters.take_at_once, counters.take)
+    return any(not audit(before, take(waiting)) for take in takes)
 
 
 class Unusable(GuestError):
@@ -263,11 +273,8 @@ class LiveCell(Closing):
         module may hold what it frees then.
         """
         run = self._modules[load]
-        if run.spotless(timeout * self._slow):
-            # The second time only if the first was in the middle of something.
-            for take in (counters.take_at_once, counters.take):
-                if not audit(self._first, take(waiting)):
-                    return True
+        if run.spotless(timeout * self._slow) and unchanged(self._first, waiting):
+            return True
         if run.guest.machine.alive:
             run.leave()
         return False
@@ -316,7 +323,7 @@ class LiveCell(Closing):
         return self._modules.get(load) or self._begin(load, self.bare())
 
     def _begin(self, load: Load, guest: Guest, waiting: Waiting | None = None) -> ModuleRun:
-        run = ModuleRun(guest, load, self.log_name(), self.explain, self.lost, waiting)
+        run = ModuleRun(guest, load, self.log_name(), self.explain, self.lost, self.doing, waiting)
         self._modules[load] = run
         self._active = load
         return run
@@ -364,6 +371,14 @@ class LiveCell(Closing):
         """Return what faulted and where, and the first report with its addresses resolved."""
         headline = self._symbols.headline(faults[0]).removeprefix(f"{Verdict.CRASH}: ")
         return f"{headline}\n{self._symbols.symbolise(faults[0].text)}"
+
+    def doing(self) -> str:
+        """Return what the guest does that does not get on, its addresses resolved."""
+        assert self._guest is not None
+        at, said = self._guest.doing()
+        names = map(self._symbols.name, at)
+        lines = [f"processor {n}: PC is at {name}" for n, name in enumerate(names)]
+        return self._symbols.symbolise("\n".join([*lines, said]).strip())
 
     def explain_error(self, error: GuestError) -> str:
         """Return what happened to the guest: the fault if that was it, else the console's end."""

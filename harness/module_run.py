@@ -109,7 +109,8 @@ class ModuleRun:
     """A module that was loaded on a guest. `explain` resolves faults; `log` names the console's.
 
     `lost` looks for memory that was lost and says what it found; it is told whether what it looks
-    for is old enough to be seen at once. With `waiting`, cma-case loads the module.
+    for is old enough to be seen at once. `doing` says what the guest does. With `waiting`,
+    cma-case loads the module.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class ModuleRun:
         log: str,
         explain: Callable[[Sequence[Fault]], str],
         lost: Callable[[bool], str],
+        doing: Callable[[], str],
         waiting: Waiting | None = None,
     ) -> None:
         self.guest = guest
@@ -127,6 +129,7 @@ class ModuleRun:
         self._log = log
         self._explain = explain
         self._lost = lost
+        self._doing = doing
         self._waiting = waiting
         self._parser = ktap.Parser()
         self._results: dict[Key, Outcome] = {}
@@ -242,9 +245,8 @@ class ModuleRun:
             return False
         late: tuple[ktap.Case, ...] = ()
         with suppress(GuestError):  # a guest that is too ill to answer has nothing to add
-            if self.guest.ssh:
-                self.guest.ssh.run("echo cma-harness: a deadline has passed >/dev/kmsg", 5)
-                late = self._parser.feed(self._running.read(_SLICE))
+            self.guest.sysrq(b"h")  # its help is a message
+            late = self._parser.feed(self._running.read(_SLICE))
         self._keep(late)
         return bool(late)
 
@@ -260,7 +262,7 @@ class ModuleRun:
             if before.verdict is Verdict.CRASH:
                 hung = replace(before, message=f"{before.message}\nand {why}")
             else:
-                message = f"{why}\n{self.guest.console.tail()}"
+                message = f"{why}\n{self.guest.console.tail()}\n{self._doing()}"
                 hung = replace(before, verdict=Verdict.TIMEOUT, message=message)
             self._results[key] = hung
 

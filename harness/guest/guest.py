@@ -21,12 +21,15 @@ from harness.guest.marks import woven
 from harness.guest.qemu import SSH_PORT, Image, Launch, boot_script
 from harness.guest.ssh import AUTHORIZED_KEYS, Keys, Ssh
 from harness.guest.stored import Stored, load, save
-from harness.guest.stuck import Stuck, cpu_seconds, program_counters
+from harness.guest.stuck import Stuck, cpu_seconds, program_counters, telling
 
 BOOT_SCRIPT = "boot.sh"
 
 _INIT = rb"Run /init as init process"
 _LOGIN_SECONDS = 30.0
+# Until SysRq says something, is done, and at most: a slow console has 10 KiB a second.
+_ANSWER_SECONDS, _SILENCE_SECONDS, _LONGEST_ANSWER = 2.0, 0.5, 15.0
+_KILL_LINE = b"\x15"  # of the terminal
 _LOOK_SECONDS = 0.25  # between two looks at where the processors of a booting guest are
 
 
@@ -207,7 +210,7 @@ class Guest(Closing):
         """
         with suppress(GuestError):  # it may be dead or deaf already: then QEMU is ended below
             if self._can_power_off:
-                self.console.send(b"\x15\npoweroff -f\n")
+                self.console.send(_KILL_LINE + b"\npoweroff -f\n")
                 self.machine.ended(timeout * self._slow)
             else:
                 self.console.run("sync", timeout)
@@ -215,6 +218,39 @@ class Guest(Closing):
         ending = self.machine.ended()
         assert ending, "close() has ended it"
         return ending
+
+    def sysrq(self, key: bytes) -> None:
+        """Press a key of the kernel's SysRq: what it does or says needs no user space.
+
+        A break on the serial line comes before it. Where that is nothing special (Zynq's in QEMU),
+        the key is taken back from the terminal's line. Raises GuestError when QEMU is gone.
+        """
+        self.machine.qmp.execute("chardev-send-break", id="console")
+        self.console.send(key + _KILL_LINE)
+
+    def doing(self) -> tuple[tuple[int, ...], str]:
+        """Return where each processor is, and what the kernel says of them and of its tasks.
+
+        That is SysRq l and t; empty where it does not listen. For a guest that is of no use any
+        more: its console is read on.
+        """
+        at: tuple[int, ...] = ()
+        said = b""
+        with suppress(GuestError):
+            at = program_counters(self.machine.qmp.monitor("info registers -a"))
+            for key in (b"l", b"t"):
+                self.sysrq(key)
+                for answer in self._answer():
+                    said += answer
+        return at, telling(said.decode("utf-8", "replace").replace("\r", ""))
+
+    def _answer(self) -> Iterator[bytes]:
+        """Yield what the console says until it is silent; what hangs may never be."""
+        end = time.monotonic() + _LONGEST_ANSWER * self._slow
+        answer = self.console.read(_ANSWER_SECONDS * self._slow)
+        while answer and time.monotonic() < end:
+            yield answer
+            answer = self.console.read(_SILENCE_SECONDS * self._slow)
 
     @contextmanager
     def _tail(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Whether a guest's processors do nothing but repeat one instruction.
+"""Whether a guest gets on, and what it does that does not.
 
 A kernel that faults before its exception vectors are mapped takes the fault of the vector itself,
 for ever and in silence: neither console nor QEMU's end tell. A wait with a deadline would find it
@@ -16,6 +16,10 @@ from pathlib import Path
 
 _CPU_SECONDS = 2.0  # of one basic block: some 10^9 instructions with TCG
 _LOOKS = 5
+# As the kernel has them since 5.10 at least (sched_show_task(), nmi_cpu_backtrace()).
+_TASK = re.compile(r"^(?=(?:\[[^]\n]*\])+ task:)", re.M)
+_MODULE = re.compile(r" \[[\w-]+(?: [0-9a-f]+)?\]\)?$", re.M)
+_STACK = re.compile(r"\] task:|NMI backtrace|\] CPU: |PC is at | from ")
 _PC = re.compile(r"\bR15=([0-9a-f]{8})\b")
 
 
@@ -33,6 +37,17 @@ def cpu_seconds(pid: int) -> float:
     fields = text.rpartition(")")[2].split()  # the name before may hold anything
     user, system = int(fields[11]), int(fields[12])  # utime and stime, proc_pid_stat(5)
     return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def telling(said: str) -> str:
+    """Return what counts of the answers to SysRq l and t: busy processors, and who may be to blame.
+
+    A task may be if it cannot be interrupted (state D), or has a module in its stack.
+    """
+    processors, *tasks = _TASK.split(said)
+    blamed = (task for task in tasks if "state:D" in task or _MODULE.search(task))
+    lines = "".join([processors, *blamed]).splitlines()
+    return "\n".join(line for line in lines if _STACK.search(line))
 
 
 class Stuck:

@@ -126,6 +126,14 @@ class _Image:
             return None
         return best[0][1] + offset & ~1
 
+    def name(self, address: int) -> str | None:
+        """Give `function+0x12/0x34`, if a function is there."""
+        for symbol, places in self._functions.items():
+            for start, size in places:
+                if start <= address < start + size:
+                    return f"{symbol}+{address - start:#x}/{size:#x}"
+        return None
+
     def unit(self, address: int) -> _Unit | None:
         """Give the compilation unit that covers `address`."""
         if not self._aranges or not self._aranges.entries:
@@ -256,6 +264,11 @@ class Symbols(Closing):
             return f"{match[0]} ({location})" if location else match[0]
 
         return _PLACE.sub(located, text)
+
+    def name(self, address: int) -> str:
+        """Return an address of the kernel's code as a report has it, of others its digits."""
+        with reading(self._vmlinux):
+            return self._image(self._vmlinux).name(address) or f"{address:#x}"
 
     def headline(self, fault: Fault) -> str:
         """Tell a fault in one line: what the kernel said, and the function it happened in."""

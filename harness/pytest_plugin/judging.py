@@ -79,6 +79,9 @@ def pytest_runtest_teardown(
         # Also behind a failure: what it left must not be blamed on the next case.
         broken = _audit(item, nextitem)
     if broken:
+        live = item.config.stash[SESSION].live
+        if isinstance(item, ModuleItem) or not live.staying:
+            live.discard()  # what is missing would fail others too
         raise CaseEnded(Outcome(Verdict.FAIL, "\n".join(broken)))
 
 
@@ -89,10 +92,7 @@ def _audit(item: pytest.Item, nextitem: pytest.Item | None) -> tuple[str, ...]:
     """
     live = item.config.stash[SESSION].live
     if isinstance(item, ModuleItem):
-        broken = live.audit(pages=True)
-        if broken and item.load.external:  # what it keeps, the next one would not have
-            live.discard()
-        return broken
+        return live.audit(pages=True)
     if "guest" not in getattr(item, "fixturenames", ()):
         return ()
     last = nextitem is None or nextitem.path != item.path or _isolated(nextitem)

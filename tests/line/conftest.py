@@ -17,7 +17,8 @@ from harness.results import record
 from harness.results.record import CaseRecord, RunRecord
 from harness.verdict import Verdict
 
-COMMAND = (sys.executable, "-m", "harness.cli")
+# Whoever starts the tests in the background may have SIGINT ignored, and that is inherited.
+COMMAND = ("/usr/bin/env", "--default-signal=INT", sys.executable, "-m", "harness.cli")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

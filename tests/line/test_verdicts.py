@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from xml.etree import ElementTree
@@ -93,7 +94,10 @@ def test_a_case_that_hangs_times_out_and_the_rest_is_lost(run):
         "comes_after": Verdict.LOST,
         "unload": Verdict.LOST,
     }
-    assert "did not end within 4 s" in line.cases["never_ends"].message
+    said = line.cases["never_ends"].message
+    assert "did not end within 4 s" in said
+    assert re.search(r"processor 0: PC is at \w+\+0x\w+/0x\w+ \(arch/arm/", said)
+    assert re.search(r"from never_ends\+0x\w+/0x\w+ \[broken_hang\] \(broken_hang.c:\d+\)", said)
 
 
 def test_a_guest_that_reboots_is_told_as_such(run):

@@ -10,6 +10,7 @@ import pytest
 from harness.cma.audit import INVARIANTS, audit, audited, breaches
 from harness.cma.counters import Snapshot, parse, take
 from harness.errors import GuestError
+from harness.live import unchanged
 
 # What a 6.12 guest with an area in each of two zones printed, shortened to round numbers.
 SYSTEM = (
@@ -306,3 +307,35 @@ def test_what_is_no_snapshot_is_an_error(status: int, output: str, told: str):
 
     with pytest.raises(GuestError, match=told):
         take(Shell())
+
+
+SOUND = "\n".join(LINES)
+LEAKING = SOUND.replace('"used": 64', '"used": 65').replace("[32, 48]", "[32, 49]")
+TORN = SOUND.replace('"nr_free_pages": 10000', '"nr_free_pages": 9990')
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "clean"),
+    [
+        ([SOUND], 1, True),
+        ([TORN, SOUND], 2, True),
+        ([TORN, TORN], 2, False),
+        ([LEAKING, LEAKING], 2, False),
+    ],
+    ids=["at once", "in the middle of something", "broken", "left something"],
+)
+def test_a_guest_is_looked_at_again_only_if_something_differs(
+    said: list[str], asked: int, clean: bool
+):
+    class Shell:
+        def __init__(self) -> None:
+            self.typed: list[str] = []
+
+        def run(self, command: str, timeout: float) -> Answer:
+            del timeout
+            self.typed.append(command)
+            return Answer(0, said[len(self.typed) - 1])
+
+    shell = Shell()
+    assert unchanged(sound(), shell) is clean
+    assert shell.typed == ["cma-snapshot --at-once", "cma-snapshot"][:asked]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.stuck import Stuck, cpu_seconds, program_counters
+from harness.guest.stuck import Stuck, cpu_seconds, program_counters, telling
 
 # QEMU 7.2's `info registers -a`, of a kernel that faults before its vectors are mapped.
 REGISTERS = """CPU#0
@@ -65,3 +65,42 @@ def test_processor_time_is_that_of_the_process():
 def test_a_process_that_is_gone_has_used_none():
     unused = int(Path("/proc/sys/kernel/pid_max").read_text())
     assert cpu_seconds(unused) == 0.0
+
+
+# What a 6.12 guest answered, shortened: an idle processor, three tasks, and what comes after them.
+ANSWERED = """\
+[    8.596774] sysrq: Show backtrace of all active CPUs
+[    8.599636] NMI backtrace for cpu 0
+[    8.615413] CPU: 0 UID: 0 PID: 0 Comm: swapper/0 Tainted: G           O     N 6.12.117 #6
+[    8.615944] Call trace:
+[    8.621992]  pl011_int from __handle_irq_event_percpu+0x45/0x130
+[    8.622209] Exception stack(0xc0801f40 to 0xc0801f88)
+[    8.622499] 1f40: 00a7008c 00000001 00000000 00000000 c0807540 c0930a20 c0807540 c0804e50
+[    8.651765] NMI backtrace for cpu 1 skipped: idling at default_idle_call+0x10/0x7c
+[    8.964675] sysrq: Show State
+[    8.965553] task:init            state:S stack:0     pid:1     tgid:1     ppid:0
+[    8.966208]  __schedule from schedule+0x1b/0xb0
+[    8.966553] task:insmod          state:D stack:0     pid:81    tgid:81    ppid:74
+[    8.967208]  schedule_timeout from __wait_for_common+0x91/0x124
+[    8.967553] task:kunit_try_catch state:S stack:0     pid:83    tgid:83    ppid:2
+[    8.968208]  schedule from never_ends+0x1b/0x28 [broken_hang]
+[    8.968553] Showing busy workqueues and worker pools:
+"""
+
+
+def test_who_may_be_to_blame_is_told():
+    said = [line[15:] for line in telling(ANSWERED).splitlines()]
+    assert said == [
+        "NMI backtrace for cpu 0",
+        "CPU: 0 UID: 0 PID: 0 Comm: swapper/0 Tainted: G           O     N 6.12.117 #6",
+        " pl011_int from __handle_irq_event_percpu+0x45/0x130",
+        "NMI backtrace for cpu 1 skipped: idling at default_idle_call+0x10/0x7c",
+        "task:insmod          state:D stack:0     pid:81    tgid:81    ppid:74",
+        " schedule_timeout from __wait_for_common+0x91/0x124",
+        "task:kunit_try_catch state:S stack:0     pid:83    tgid:83    ppid:2",
+        " schedule from never_ends+0x1b/0x28 [broken_hang]",
+    ]
+
+
+def test_a_kernel_that_does_not_listen_tells_nothing():
+    assert telling("") == ""
