@@ -19,11 +19,15 @@ from harness.errors import GuestError, HarnessError
 
 REST, INTERRUPT = "rest", "interrupt"
 _BEGIN = "dma_alloc_attrs"
-_AROUND = 20_000  # instructions of two readings of the clock and an interrupt just then, at most
+# Instructions of two readings of the clock and an interrupt just then, at most: some thousands, and
+# ten times that where the kernel checks its locks.
+_AROUND = 100_000
 
-# ARM has modules, cma_test among them, in the 16 MiB below the linear map, which begins at a
-# multiple of 1 GiB (VMSPLIT_3G, _2G and _1G): arch/arm/include/asm/memory.h, MODULES_VADDR.
-_GIB, _MODULES = 1 << 30, 16 << 20
+# ARM has modules, cma_test among them, in the 16 MiB below the linear map, whose first code that is
+# no init code lies in the first MiBs of it: arch/arm/include/asm/memory.h, MODULES_VADDR. It begins
+# at one of these (arch/arm/Kconfig, PAGE_OFFSET: VMSPLIT_1G, _2G, _3G_OPT and _3G).
+_LINEAR = (0x40000000, 0x80000000, 0xB0000000, 0xC0000000)
+_MODULES = 16 << 20
 # An interrupt begins at its vector, and ends with the last instruction of __irq_svc: `rfeia sp!` in
 # Thumb-2 and `ldmia sp, {r0 - pc}^` in ARM, of four bytes (svc_exit, arch/arm/kernel/entry-*).
 _VECTOR = 0xFFFF0018
@@ -85,7 +89,7 @@ def ranges(symbols: Symbols) -> str:
         raise HarnessError(
             f"no function {missing}", next_step="give a vmlinux with its symbols"
         ) from missing
-    linear = begin - begin % _GIB
+    linear = max(start for start in _LINEAR if start <= begin)
     marks = (
         f"begin {begin:x} 0 0\n",
         f"caller {linear - _MODULES:x} {linear:x} 0\n",

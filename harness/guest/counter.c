@@ -178,7 +178,8 @@ EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info_t *
 	(void)info;
 	for (int i = 0; i < argc; i++) {
 		if (!strncmp(argv[i], "ranges=", 7) && !read_ranges(argv[i] + 7)) {
-			fprintf(stderr, "counter: %s: no ranges, or more than fit\n", argv[i] + 7);
+			fprintf(stderr, "counter: %s: begin, caller, interrupt or parts are missing, or too many\n",
+				argv[i] + 7);
 			return 1;
 		}
 		if (!strncmp(argv[i], "output=", 7))
