@@ -27,6 +27,7 @@
 #define FILTER "/sys/module/kunit/parameters/filter_glob"
 #define KMSG "/dev/kmsg"
 #define FIRST_SCAN "/sys/module/rcutree/parameters/jiffies_till_first_fqs"
+#define LATER "30"
 #define LONGEST 4096	/* of n_tty in canonical mode */
 
 static const char usage_text[] =
@@ -82,8 +83,10 @@ static void put(const char *path, const char *text)
  * the linear map and vmalloc's area above it, half a GiB (vm_reset_perms()). That takes QEMU as
  * long as the case, its judgement and all else together, and nothing comes of it in a guest that
  * ends.
- * Until something else is asked for than that, grace periods are as long as they can be made, up to
- * a second, and the snapshot --at-once does not wait behind one.
+ * Until something else is asked for than that, the kernel looks for the end of a grace period for
+ * the first time after LATER jiffies, which is longer than most cases take, and the snapshot
+ * --at-once does not wait behind one. A case that waits for grace periods itself waits that long
+ * for each (synchronize_rcu_expedited() does not), and the kernel logs what it makes of the number.
  */
 static void put_off_freeing(void)
 {
@@ -92,7 +95,7 @@ static void put_off_freeing(void)
 	if (fd < 0 && errno == ENOENT)
 		return; /* TINY_RCU */
 	if (fd < 0 || (*first_scan ? 0 : read(fd, first_scan, sizeof(first_scan) - 1)) < 0 ||
-	    write(fd, "1000", 4) < 0)
+	    write(fd, LATER, strlen(LATER)) < 0)
 		die(FIRST_SCAN);
 	close(fd);
 }

@@ -497,6 +497,14 @@ void snapshot_print(bool pages)
 	print_all(settled, readings, flags);
 }
 
+static void set_policy(int policy, int priority)
+{
+	const struct sched_param param = { .sched_priority = priority };
+
+	if (sched_setscheduler(0, policy, &param))
+		die("sched_setscheduler");
+}
+
 /*
  * Behind the first folding nothing is waited for, and a process of the real-time class is not put
  * off for one of the kernel's workers. A change that no second folding shows makes the counters and
@@ -504,12 +512,13 @@ void snapshot_print(bool pages)
  */
 void snapshot_print_at_once(void)
 {
-	static const struct sched_param first = { .sched_priority = 1 };
 	struct sums sums;
+	bool settled;
 
-	if (sched_setscheduler(0, SCHED_FIFO, &first))
-		die("SCHED_FIFO");
+	set_policy(SCHED_FIFO, 1);
 	if (!area_count)
 		find_areas();
-	print_all(read_all(&sums, false), 1, false);
+	settled = read_all(&sums, false);
+	set_policy(SCHED_OTHER, 0); /* whoever prints is no better than others */
+	print_all(settled, 1, false);
 }
