@@ -1,6 +1,11 @@
 #!/bin/sh
-# cma-cost [-p] [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 3/4
+# cma-cost [-p] [-k KIND,KIND] [-s SIZE,SIZE] [AREA]: what allocations of each size cost while 13/16
 # of AREA are pages of each kind; all kinds and sizes by default.
+#
+# What is free, 3/16, is less than a quarter of the area: of an allocation as large as that, some
+# must lie in the way, wherever it is. It is also enough: pages for movable use come from an area
+# and from elsewhere in turns, so that as much is free outside, and both together have room for all
+# that such an allocation may move (of 7/8 it would be all that is free, and the OOM killer came).
 #
 # For a guest whose clock counts instructions, started by its own init (CMA_RUN="cma-cost" on the
 # kernel's command line), so that nothing from outside comes in. Prints KTAP: a case KIND-SIZE with
@@ -41,12 +46,20 @@ area=${1:-linux,cma}
 shown=/sys/kernel/debug/cma/$area
 [ -e "$shown" ] || shown=/sys/kernel/debug/cma/cma-$area # before 6.1
 count=$(cat "$shown/count") || fail "no area $area"
-held=$((count * 4096 / 4 * 3))
+held=$((count * 4096 / 16 * 13))
+
+# What a case has freed goes to the free lists: on its CPU's list, which may have tens of MiB since
+# 6.7 (51a755c56dc0), it would be short elsewhere, and the next case would pay for its way back.
+fraction=/proc/sys/vm/percpu_pagelist_high_fraction
+[ -e $fraction ] || fraction=/proc/sys/vm/percpu_pagelist_fraction # before 5.14, 74f44822097c
+echo 1000 >$fraction || fail "the CPU's list"
 
 # A file system in memory, so that its disk takes instructions and no time of the host.
 set -- /sys/block/zram*
 if [ -e "$1" ]; then zram=${1##*/}; else zram=zram$(cat /sys/class/zram-control/hot_add) || fail zram; fi
-echo 64M >"/sys/block/$zram/disksize" && mke2fs -q -b 4096 -F "/dev/$zram" >/dev/null 2>&1 &&
+disksize=$((held / 1048576 * 9 / 8))
+[ $disksize -gt 64 ] || disksize=64
+echo ${disksize}M >"/sys/block/$zram/disksize" && mke2fs -q -b 4096 -F "/dev/$zram" >/dev/null 2>&1 &&
 	mkdir -p $disk && mount -t ext4 "/dev/$zram" $disk || fail "no ext4 on zram"
 # Every block takes its memory now: what is written back later finds little that is free.
 dd if=/dev/urandom of=$disk/file bs=64K 2>/dev/null # until the disk is full
