@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _WIDTH = 9.0  # inches, of 72 points
 _COLOURS = ("#3b6ea5", "#d9822b", "#5a9e6f", "#b0413e", "#7d63a8", "#8a8a8a", "#c2a83e", "#4fb0ae")
 _FREE = "#eeeeee"
-_THOUSAND = 1000
+_HUNDRED = 100  # from here on a figure has three digits without a fraction
 
 
 def svg(drawing: Drawing) -> str:
@@ -81,7 +81,7 @@ def _chart(chart: Chart, axes: Axes) -> None:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= _HUNDRED else f"{value:.3g}"
 
 
 def _map(drawing: Map, axes: Axes) -> None:

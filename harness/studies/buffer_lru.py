@@ -182,7 +182,7 @@ STUDY = Study(
     "allocated: five times with nothing else going on; five times with 101 new directories that "
     "the journal has not committed, again behind a sync, and again when fsfreeze has emptied the "
     "journal; and 1000 times while another process drops the caches and lists the file system. "
-    "Where the kernel has 8cc621d2f45d, once more with that undone.",
+    "From 6.0 on, where there is a patch that undoes 8cc621d2f45d, once more with that.",
     today="Her patch took the buffers of a page off the lists when they could not be dropped. Two "
     "others came in its place: block devices' pages, which is what the lists remember, are "
     "migrated with their buffers since 5.0, and since 5.13 the lists are emptied beforehand. 5.10 "
