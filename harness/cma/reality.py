@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from harness.cma.areas import LiveArea, Survey
 from harness.config import MIB, Area, Layout
-from harness.layout.cmdline import DEFAULT_NAME, CmaParameter, cma
+from harness.layout.cmdline import DEFAULT_NAME, CmaParameter, areas_of, cma
 
 _LARGEST_BLOCK = 4 * MIB  # of any 32-bit ARM kernel; a smaller difference is rounding
 
@@ -17,21 +17,20 @@ def differences(layout: Layout, survey: Survey, append: str = "") -> tuple[str, 
 
     `append` is what followed the layout's own words on the kernel's command line.
     """
-    return tuple(_differences(layout, survey, cma(f"{layout.cmdline} {append}")))
+    return tuple(_differences(layout, survey, append))
 
 
-def _differences(layout: Layout, survey: Survey, asked: CmaParameter | None) -> Iterator[str]:
+def _differences(layout: Layout, survey: Survey, append: str) -> Iterator[str]:
+    asked = cma(f"{layout.cmdline} {append}")
     live = {area.name: area for area in survey.areas}
     for area in layout.area:
         if area.node not in live:
             yield f"area {area.node!r} is missing"
         else:
             yield from _wrong_area(area, live[area.node])
-    wanted = {area.node for area in layout.area}
     if asked is not None and asked.size:
         yield from _wrong_default(asked, live.get(DEFAULT_NAME))
-        wanted.add(DEFAULT_NAME)
-    for name in live.keys() - wanted:
+    for name in live.keys() - set(areas_of(layout, append)):
         extra = live[name]
         yield f"area {name!r} ({extra.size / MIB:g} MiB at {extra.base:#x}) is not in the layout"
     for low, high in pairwise(survey.areas):

@@ -61,6 +61,13 @@ def default_area(layout: Layout, append: str = "") -> str | None:
     return next((area.node for area in layout.area if area.default), None)
 
 
+def areas_of(layout: Layout, append: str = "") -> tuple[str, ...]:
+    """Return the names of all areas that the kernel is to have, as it shows them."""
+    asked = cma(f"{layout.cmdline} {append}")
+    own = (DEFAULT_NAME,) if asked is not None and asked.size else ()
+    return (*(area.node for area in layout.area), *own)
+
+
 def _last(cmdline: str, name: str) -> str | None:
     values = [word.partition("=")[2] for word in cmdline.split() if word.startswith(f"{name}=")]
     return values[-1] if values and values[-1] else None

@@ -5,6 +5,7 @@
  * so nothing can move them; those that can be moved belong to user space, and its tests.
  */
 
+#include <linux/completion.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 
@@ -220,12 +221,14 @@ void lent_pages_are_gone_around(struct kunit *test)
  * struct lender - a task that takes and gives back movable pages until it is stopped
  * @fix: the fixture
  * @workers: whose claims it shares
+ * @begun: whether it has taken some
  * @taken: pages of an area that it got
  * @shared: those that a worker held
  */
 struct lender {
 	struct fixture *fix;
 	struct workers *workers;
+	struct completion begun;
 	unsigned long taken;
 	u32 shared;
 };
@@ -274,6 +277,7 @@ static int lender_run(void *data)
 			if (page)
 				lender_claim(me, page, true);
 		}
+		complete_all(&me->begun);
 		cond_resched();
 		list_for_each_entry(page, &me->fix->lent, lru)
 			lender_claim(me, page, false);
@@ -300,8 +304,10 @@ void lending_races_with_allocating(struct kunit *test)
 	if (!all->joined)
 		kunit_skip(test, "no area that a device may use");
 	lender_begin(&lender);
+	init_completion(&lender.begun);
 	task = kthread_run(lender_run, &lender, "cma_kunit_lender");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	wait_for_completion(&lender.begun); /* one cpu may have it begin behind all the workers */
 	workers_start(test, all, ROUNDS, 48);
 	workers_finish(all);
 	kthread_stop(task);

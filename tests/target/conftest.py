@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 from booted import RAM, Facts, Scenario, ram, read
 from kernel_log import marked
-from taking import Own
+from taking import Own, need_room
 
 from harness.boots import Boots
 from harness.cell import Prepared
@@ -15,7 +15,7 @@ from harness.cma.areas import LiveArea, survey
 from harness.cma.helper import DEFAULT_DEVICE, Helper
 from harness.errors import GuestError
 from harness.guest.guest import Guest
-from harness.layout.cmdline import default_area
+from harness.layout.cmdline import areas_of, default_area
 
 _SECONDS = 30.0
 _KEPT = pytest.StashKey[bool]()
@@ -39,13 +39,16 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.fixture
-def helper(request: pytest.FixtureRequest, guest: Guest) -> Generator[Helper, None, None]:
+def helper(
+    request: pytest.FixtureRequest, guest: Guest, cell: Prepared
+) -> Generator[Helper, None, None]:
     """The default device, without buffers.
 
     The plugin's fixture of this name loads the module for each test. That is half a second for
     each, most of it RCU's grace periods, so here tests that follow each other share one load; and
     the console answers a short command sooner than an ssh session starts.
     """
+    need_room(cell.cell.layout, default_area(cell.cell.layout))
     run = guest.console.run
     load = "[ -e /dev/cma_test ] || insmod /lib/cma/cma_test.ko"
     run(load, timeout=_SECONDS).checked("loading cma_test")
@@ -63,6 +66,13 @@ def area(guest: Guest, cell: Prepared) -> LiveArea:
     if name is None:
         pytest.skip(f"layout {cell.cell.layout.name!r} has no default area")
     return survey(guest.console).area(name)
+
+
+@pytest.fixture
+def some_area(cell: Prepared) -> None:
+    """Skip where the kernel has no area at all."""
+    if not areas_of(cell.cell.layout):
+        pytest.skip(f"layout {cell.cell.layout.name!r} has no area")
 
 
 @pytest.fixture
@@ -108,12 +118,13 @@ def _look(boots: Boots, scenario: Scenario) -> Facts | GuestError:
 def own(guest: Guest, cell: Prepared, helper: Helper) -> Own:
     """The first area that a device has for itself, else the default one; empty, with its device."""
     layout = cell.cell.layout
-    chosen = next((area for area in layout.area if area.device), None)
-    chosen = chosen or next((area for area in layout.area if area.default), None)
-    if chosen is None:
+    private = next((area.node for area in layout.area if area.device), None)
+    name = private or default_area(layout)
+    if name is None:
         pytest.skip(f"layout {layout.name!r} has no area that a device can use")
-    device = f"{DEFAULT_DEVICE}-{chosen.node}" if chosen.device else DEFAULT_DEVICE
-    area = survey(guest.console).area(chosen.node)
+    device = f"{DEFAULT_DEVICE}-{private}" if private else DEFAULT_DEVICE
+    need_room(layout, name)
+    area = survey(guest.console).area(name)
     return Own(guest.console, Helper(guest.console, device=device), device, area)
 
 

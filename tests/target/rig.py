@@ -59,12 +59,21 @@ class Rig:
 
     def aligned_fit(self, pages: int) -> Run:
         """Where a buffer has to go: the first place that is aligned to the physical address."""
+        found = self._aligned(pages)
+        assert found, f"no room for {pages} pages"
+        return found
+
+    def has_room(self, pages: int) -> bool:
+        """Whether there is such a place."""
+        return self._aligned(pages) is not None
+
+    def _aligned(self, pages: int) -> Run | None:
         align = min(1 << (pages - 1).bit_length(), self.natural)
         for run in self.before.runs("0"):
             first = -(-(self.before.base_pfn + run.first) // align) * align - self.before.base_pfn
             if first + pages <= run.end:
                 return Run(first, pages)
-        raise AssertionError(f"no room for {pages} pages")
+        return None
 
     def bytes_left(self, size: int) -> int:
         """Return how many bytes are not zero in a buffer whose pages were dirty before.

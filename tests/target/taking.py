@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from harness.cma.areas import PAGE, LiveArea, survey
 from harness.cma.helper import Helper, LiveBuffer
+from harness.config import Layout
 from harness.guest.console import Console
+from harness.layout.cmdline import DEFAULT_NAME, cma
 
 MIB = 1 << 20
 SECONDS = 60.0
 # The largest buffer that has room in each area whose base and size are multiples of a pageblock,
 # as all areas' are (4 MiB without LPAE), whatever else is in it: CMA aligns it to its size.
 RANGE = 4 * MIB
+NEEDED = 16 * MIB
+
+
+def need_room(layout: Layout, name: str | None) -> None:
+    """Skip a case that puts several MiB into an area, where the layout's is smaller than 16."""
+    sizes = {area.node: area.size for area in layout.area}
+    asked = cma(layout.cmdline)
+    if asked is not None:
+        sizes[DEFAULT_NAME] = asked.size
+    if name in sizes and sizes[name] < NEEDED:
+        pytest.skip(f"area {name!r} has {sizes[name] // MIB} MiB, and 16 are needed")
 
 
 @dataclass(frozen=True, slots=True)

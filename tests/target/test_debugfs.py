@@ -13,10 +13,14 @@ from pathlib import PurePath
 import pytest
 from debugfs import Debugfs, Step, opened
 from state import WORD, AreaState, Run, State, read_state
+from taking import need_room
 
 from harness.cell import Prepared
 from harness.cma.areas import DEBUGFS, PAGE
 from harness.guest.guest import Guest
+from harness.layout.cmdline import areas_of
+
+pytestmark = pytest.mark.usefixtures("some_area")
 
 MODES = {
     "alloc": "200",
@@ -48,6 +52,7 @@ def debugfs(
     area = next(wanted, None)
     if area is None:
         pytest.skip(f"layout {cell.cell.layout.name!r} has no {request.param} area")
+    need_room(cell.cell.layout, area.node)
     with opened(guest, state().areas[area.node]) as directory:
         yield directory
 
@@ -73,7 +78,8 @@ def test_every_area_has_its_files(guest: Guest, cell: Prepared, state: Callable[
     command = f"cd {DEBUGFS} && stat -L -c '%n %a' */*"
     listed = set(guest.console.run(command, timeout=30).output.splitlines())
     areas = state().areas
-    folders = [PurePath(areas[area.node].folder).name for area in cell.cell.layout.area]
+    assert areas.keys() == set(areas_of(cell.cell.layout))
+    folders = [PurePath(area.folder).name for area in areas.values()]
     wanted = {f"{folder}/{file} {mode}" for folder in folders for file, mode in MODES.items()}
     assert listed - {f"{folder}/ranges 755" for folder in folders} == wanted
 

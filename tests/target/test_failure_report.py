@@ -23,6 +23,8 @@ from harness.cma.helper import Helper
 from harness.config import numbers
 from harness.guest.guest import Guest
 
+pytestmark = pytest.mark.usefixtures("some_area")
+
 FAILED = re.compile(r"cma: (?:__)?cma_alloc(?:_frozen)?: (?:.+: )?alloc failed, req-size: ")
 TELLS_WHAT_IS_FREE = pytest.mark.since("6.12", "6.1 tells it with CONFIG_CMA_DEBUG only")
 FREE = "cma: number of available pages: "

@@ -17,6 +17,7 @@ from harness.faults import FaultKind, extract
 from harness.guest.console import Console
 from harness.guest.guest import Guest
 from harness.guest.ssh import Ssh
+from harness.module_run import KUNIT_FILTER
 
 KIB, MIB = 1 << 10, 1 << 20
 SECONDS = 20.0
@@ -118,7 +119,7 @@ def test_the_areas_are_meminfo_s_total(guest: Guest) -> None:
     seen, system = survey(guest.console), take(guest.console).system
     total = sum(area.size for area in seen.areas)
     assert total == seen.meminfo["CmaTotal"] == system.cma_total * KIB
-    assert 0 < seen.meminfo["CmaFree"] <= seen.meminfo["CmaTotal"]
+    assert bool(seen.areas) <= seen.meminfo["CmaFree"] <= seen.meminfo["CmaTotal"]
 
 
 def test_used_is_what_sysfs_counts_and_the_bitmap_holds(guest: Guest, helper: Helper) -> None:
@@ -143,3 +144,55 @@ def test_survey_follows_each_page(guest: Guest, helper: Helper, used: Callable[[
         helper.write_kib(kib)
         seen.append(used())
     assert [count - seen[0] for count in seen] == [0, 1, 11]
+
+
+FIRST_SCAN = "/sys/module/rcutree/parameters/jiffies_till_first_fqs"
+# What has come of each line is waited for; the name of a process in `stat` ends with a bracket.
+CASE = f"""
+mkfifo /tmp/lines
+cma-case </tmp/lines >/tmp/said 2>&1 & program=$!
+exec 9>/tmp/lines
+asked() {{
+    echo "~$*" >&9
+    until grep -q "~$1:" /tmp/said; do kill -0 $program || exit 1; sleep 0.1; done
+    echo "$1 $(cat {FIRST_SCAN}) $(sed 's/.*) //' /proc/$program/stat | cut -d ' ' -f 39)"
+}}
+echo "0 $(cat {FIRST_SCAN})"
+asked 1 load none /lib/cma/cma_test.ko
+asked 2 cma-snapshot --at-once
+asked 3 cma-snapshot
+asked 4 load none /lib/cma/cma_test.ko
+exec 9>&-
+wait $program
+echo "5 $(cat {FIRST_SCAN})"
+grep -v '^{{' /tmp/said
+rmmod cma_test
+rm /tmp/lines /tmp/said
+"""
+
+
+def test_cma_case_puts_the_ends_of_grace_periods_off_while_it_has_something_loaded(
+    guest: Guest,
+) -> None:
+    """And whatever it loads, or is done with, is of no better class than others."""
+    if guest.run(f"test -e {FIRST_SCAN}").status:
+        pytest.skip("one processor: nothing is behind a grace period (TINY_RCU)")
+    if guest.run(f"stat -c %a {KUNIT_FILTER}").output.strip() != "600":
+        pytest.skip("this kernel's KUnit cannot be told which case to run")
+    done = guest.run(CASE, SECONDS)
+    first, *rest = done.checked("working with cma-case").splitlines()
+    usual = first.split()[1]
+    assert usual != "30"
+    assert rest == [
+        "1 30 0",
+        "2 30 0",
+        f"3 {usual} 0",
+        "4 30 0",
+        f"5 {usual}",
+        "cma-case: waiting",
+        "~1:0.",
+        "~2:0.",
+        "~3:0.",
+        "cma-case: /lib/cma/cma_test.ko: EEXIST (File exists)",
+        "~4:1.",
+    ]

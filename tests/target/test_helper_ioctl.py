@@ -79,6 +79,7 @@ def test_buffers_are_aligned_as_asked(helper: Helper) -> None:
     )
 
 
+@pytest.mark.usefixtures("area")
 def test_alignment_beyond_the_natural_one_costs_its_slack(helper: Helper) -> None:
     helper.alloc(MIB, align=MIB)  # what a buffer of 1 MiB has by itself
     helper.alloc(MIB, align=4 * MIB)
@@ -168,6 +169,7 @@ def test_a_handle_that_is_not_alive_is_enoent(helper: Helper) -> None:
     }
 
 
+@pytest.mark.usefixtures("area")
 def test_what_is_filled_stays_in_its_buffer(helper: Helper) -> None:
     patterns = {
         helper.alloc(size, align=align).handle: index
@@ -181,6 +183,7 @@ def test_what_is_filled_stays_in_its_buffer(helper: Helper) -> None:
     assert (other.bad, other.first_bad) == (5000, 0)
 
 
+@pytest.mark.usefixtures("area")
 def test_a_new_buffer_is_zero(helper: Helper) -> None:
     """Nothing else zeroes it: the kernel is configured without CONFIG_INIT_ON_ALLOC_DEFAULT_ON."""
     old = helper.alloc(256 * KIB)

@@ -17,6 +17,9 @@ from harness.cma.answers import ProgramError
 from harness.cma.areas import PAGE, SYSFS, LiveArea
 from harness.cma.helper import Helper
 from harness.guest.guest import Guest
+from harness.layout.cmdline import areas_of
+
+pytestmark = pytest.mark.usefixtures("some_area")
 
 FILES = ("alloc_pages_fail", "alloc_pages_success", "release_pages_success")
 
@@ -72,11 +75,11 @@ def unbalanced(state: State) -> list[AreaState]:
 def test_every_area_has_its_counters_and_they_are_read_only(guest: Guest, cell: Prepared) -> None:
     listed = guest.console.run(f"cd {SYSFS} && stat -c '%n %a' */*", timeout=30).output
     present = set(listed.splitlines())
-    nodes = [area.node for area in cell.cell.layout.area]
-    if f"{nodes[0]}/release_pages_success 444" not in present:
+    names = areas_of(cell.cell.layout)
+    if f"{names[0]}/release_pages_success 444" not in present:
         pytest.skip("release_pages_success came with 6.9")
-    assert {f"{node}/{file} 444" for node in nodes for file in FILES} <= present
-    assert {line.split("/")[0] for line in present} == set(nodes)
+    assert {f"{name}/{file} 444" for name in names for file in FILES} <= present
+    assert {line.split("/")[0] for line in present} == set(names)
     assert {line.split()[-1] for line in present} == {"444"}
 
 
