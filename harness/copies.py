@@ -15,7 +15,8 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from harness import boots
+from harness import beginning, boots
+from harness.beginning import Beginning
 from harness.cache import Cache, digest_file
 from harness.cell import Prepared
 from harness.cma import counters
@@ -28,7 +29,7 @@ from harness.process import find, run
 from harness.progress import Progress
 
 _KIND = "guest"
-_FORMAT = 1  # of what is stored, and of how it is restored
+_FORMAT = 2  # of what is stored, and of how it is restored
 _MOST = 40  # are kept, some 2 GB: each new kernel or layout makes one
 
 
@@ -50,6 +51,10 @@ class Copies:
             self._stored(directory)
         except HarnessError as error:
             self._failed = error
+
+    def beginning(self, directory: Path) -> Beginning:
+        """Return what the guest was found to have before it was stored. Raises as `start` does."""
+        return Beginning.model_validate_json(self._stored(directory).known.read_bytes())
 
     def start(self, directory: Path, *, waiting: bool = False) -> Guest:
         """Return a copy that runs; `directory` gets what a boot gives it.
@@ -110,8 +115,8 @@ class Copies:
         """Boot in the run's own directory, which keeps the log of a boot that fails."""
         launch = replace(self._launch, image=Image(stored.memory))
         with boots.start(self._prepared, launch, directory) as guest:
-            guest.console.run("true", boots.BOOT_SECONDS)
-            guest.store(stored)
+            begun = beginning.look(guest)
+            guest.store(stored, begun.model_dump_json(by_alias=True).encode())
         shutil.move(directory / boots.INITRAMFS, stored.directory / boots.INITRAMFS)
         stored.seal()
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import boots
+from harness import beginning, boots
+from harness.beginning import Beginning
 from harness.cell import Prepared
 from harness.closing import Closing
-from harness.cma import areas, counters, reality
+from harness.cma import counters, reality
 from harness.cma.areas import Survey
 from harness.cma.audit import audit, audited
 from harness.cma.counters import Snapshot
@@ -33,9 +33,6 @@ _TOGETHER = (
     "its cases shared a guest: this kernel's KUnit cannot be told which of a module to run "
     f"({KUNIT_FILTER} cannot be written to)"
 )
-
-
-_ABOUT_AREAS = re.compile(r"^\[.*(?:[Rr]eserved mem|\bcma\b|CMA).*\b", re.M)
 
 
 def unchanged(before: Snapshot | None, waiting: Shell) -> bool:
@@ -72,14 +69,12 @@ class LiveCell(Closing):
         self.restored = copies is not None  # whether those are copies of a stored guest
         self.argv: tuple[str, ...] = ()
         self.qemu_version = ""
-        self.survey: Survey | None = None
         self._slow = prepared.cell.kernel.slow
         self._append = append
         self._gdb = gdb
         self._force = force
         self._copies = copies
         self._otherwise: LayoutMismatch | None = None
-        self._can_filter: bool | None = None
         self._guest: Guest | None = None
         self._why_not: GuestError | None = None
         own = {module.name: module.ko for module in prepared.external}
@@ -90,7 +85,7 @@ class LiveCell(Closing):
         self._present: dict[Load, Snapshot | None] = {}  # those that stay, and what was before each
         self.staying: tuple[Load, ...] = ()  # what tests in Python find loaded, in this order
         self._before: Snapshot | None = None  # what the case before left
-        self._first: Snapshot | None = None  # what the first guest had when it was verified
+        self._begun: Beginning | None = None  # what the guest had when it was verified
 
     def prepare(self) -> None:
         """Have what the first guest is restored from, if it is to be restored."""
@@ -116,19 +111,23 @@ class LiveCell(Closing):
         """
         if self._active is not None:
             self._settle(self._active)
-        if self._why_not is not None:
-            raise Unusable(f"not run: {self._why_not.what}", where=self._why_not.where)
         if self._guest is not None and not self._guest.machine.alive:
             self.discard()
         if self._guest is None:
+            self._tried(self._start)
+        assert self._guest is not None
+        return self._guest
+
+    def _tried(self, step: Callable[[], object]) -> None:
+        """Take a step towards a guest; if it fails there will be none."""
+        if self._why_not is None:
             try:
-                self._start()
+                step()
             except GuestError as error:
                 self._why_not = error
                 self.discard()
-                raise Unusable(f"not run: {error.what}", where=error.where) from error
-        assert self._guest is not None
-        return self._guest
+        if (why := self._why_not) is not None:
+            raise Unusable(f"not run: {why.what}", where=why.where) from why
 
     def verify(self) -> None:
         """Boot if need be; raise what makes the guest unusable, such as `LayoutMismatch`.
@@ -136,7 +135,7 @@ class LiveCell(Closing):
         A mismatch is told here too when it was forced upon the guest, and others may use it.
         """
         try:
-            self.guest()
+            self._tried(self._know) if self._copies else self.bare()
             if self._otherwise is not None:
                 raise self._otherwise
         except Unusable:
@@ -145,12 +144,12 @@ class LiveCell(Closing):
 
     def first_audit(self) -> tuple[str, ...]:
         """Return what was broken already when the guest had booted."""
-        assert self._before is not None
-        return audit(None, self._before)
+        assert self._begun is not None
+        return audit(None, self._begun.snapshot)
 
     def audited(self) -> tuple[str, ...]:
         """Return the names of the invariants that this kernel's files let us audit."""
-        return audited(self._before) if self._before else ()
+        return audited(self._begun.snapshot) if self._begun else ()
 
     def audit(self, *, pages: bool) -> tuple[str, ...]:
         """Return what the case that has ended broke, or left behind; empty without a guest.
@@ -163,6 +162,11 @@ class LiveCell(Closing):
         before, self._before = self._before, None
         self._before = counters.take(guest.console, pages=pages)
         return audit(before, self._before)
+
+    @property
+    def survey(self) -> Survey | None:
+        """The areas of the guest when it was verified."""
+        return self._begun.survey if self._begun else None
 
     @property
     def running(self) -> Guest | None:
@@ -259,9 +263,8 @@ class LiveCell(Closing):
         if load.behind or self.finds_leaks:
             return None
         assert self._copies is not None
-        self._guest = guest = self._copies.start(self.directory, waiting=True)
-        self.boots.append(guest.boot_seconds)
-        self._before = self._first
+        guest = self._copies.start(self.directory, waiting=True)
+        self._have(guest)
         waiting = Waiting(guest.console)
         self._begin(load, guest, waiting)
         return waiting
@@ -273,7 +276,7 @@ class LiveCell(Closing):
         module may hold what it frees then.
         """
         run = self._modules[load]
-        if run.spotless(timeout * self._slow) and unchanged(self._first, waiting):
+        if run.spotless(timeout * self._slow) and unchanged(self._before, waiting):
             return True
         if run.guest.machine.alive:
             run.leave()
@@ -281,11 +284,9 @@ class LiveCell(Closing):
 
     def _filters(self) -> bool:
         """Whether the kernel's KUnit can be told which case of a module to run."""
-        if self._can_filter is None:
-            # Its mode, for root may write to any file that sysfs has; what is 0400 refuses then.
-            asked = self.bare().console.run(f"stat -c %a {KUNIT_FILTER}", _DRAIN_SECONDS)
-            self._can_filter = asked.output.strip() == "600"
-        return self._can_filter
+        self._tried(self._know)
+        assert self._begun is not None
+        return self._begun.filters
 
     def load(self, load: Load, timeout: float) -> Outcome:
         """Load a module that has no cases of its own, and return how that went."""
@@ -415,36 +416,48 @@ class LiveCell(Closing):
         self._symbols.close()
 
     def _start(self) -> None:
-        """Boot a guest and verify it, or restore a copy of one; the first copy is verified."""
-        self._guest = guest = self._copy() if self._copies else self._boot()
+        """Restore a copy of a guest that was verified; or boot one, and verify it."""
+        if self._copies is not None:
+            self._know()
+            self._have(self._copies.start(self.directory))
+        else:
+            self._have(self._boot())
+            self._know()
+
+    def _have(self, guest: Guest) -> None:
+        self._guest = guest
         self.boots.append(guest.boot_seconds)
         self.argv = guest.machine.argv
         self.qemu_version = guest.machine.version()
-        if self._first is None or not self._copies:
-            self._compare(guest)
-            self._first = counters.take(guest.console, pages=True)
-        self._before = self._first
+        self._before = self._begun.snapshot if self._begun else None
+
+    def _know(self) -> None:
+        """Compare what the guest has with the layout: the one that boots, or that copies are of."""
+        if self._copies is None:
+            assert self._guest is not None
+            self._begun = beginning.look(self._guest)
+            self._before = self._begun.snapshot
+        elif self._begun is None:
+            self._begun = self._copies.beginning(self.directory)
+        else:
+            return
+        self._compare(self._begun)
 
     def _boot(self) -> Guest:
         self._boots_tried += 1
         launch = self.prepared.launch(self._append)
         return boots.start(self.prepared, launch, self._boot_directory, gdb=self._gdb)
 
-    def _copy(self) -> Guest:
-        assert self._copies is not None
-        return self._copies.start(self.directory)
-
-    def _compare(self, guest: Guest) -> None:
-        self.survey = areas.survey(guest.console)
+    def _compare(self, begun: Beginning) -> None:
         layout = self.prepared.cell.layout
-        wrong = reality.differences(layout, self.survey, self._append)
+        wrong = reality.differences(layout, begun.survey, self._append)
         if not wrong:
             return
         mismatch = LayoutMismatch(
             "the kernel did not honour the layout: " + "; ".join(wrong),
             where=self.prepared.cell.name,
             next_step="see what the kernel said of it",
-            tail="\n".join(_ABOUT_AREAS.findall(guest.console.text().decode("utf-8", "replace"))),
+            tail="\n".join(begun.messages),
         )
         if not self._force:
             raise mismatch

@@ -153,14 +153,15 @@ class Guest(Closing):
         phases = Phases(made - began, time.monotonic() - made, 0)
         return cls(machine, console, keys, phases, slow=slow, power_off=launch.power_off)
 
-    def store(self, stored: Stored) -> None:
+    def store(self, stored: Stored, known: bytes = b"") -> None:
         """Store this guest, which was started with `stored.memory` for its own, and end it.
 
-        A copy's console expects the shell of `console.run`, if it is to be typed at: let one have
-        run before. Raises KernelFaulted for a fault that came meanwhile, and `HarnessError` when
-        the board has a device that cannot be stored.
+        `known` is kept with it. A copy's console expects the shell of `console.run`, if it is to be
+        typed at: let one have run before. Raises KernelFaulted for a fault that came meanwhile, and
+        `HarnessError` when the board has a device that cannot be stored.
         """
         stored.host_key.write_bytes(self._keys.host if self._keys else b"")
+        stored.known.write_bytes(known)
         save(self.machine, stored)
         self.console.check()  # a fault that came until now nobody would be told of in a copy
         self.close()

@@ -52,6 +52,11 @@ class Stored:
         """The public key that its ssh server has, in ssh's wire format; empty without a network."""
         return self.directory / "host_key"
 
+    @property
+    def known(self) -> Path:
+        """What whoever stored it knew of it, in a form of their own."""
+        return self.directory / "known"
+
     def seal(self) -> None:
         """Note what the files hold, for `is_sound`."""
         self._digest.write_text(self.digest())
@@ -70,7 +75,7 @@ class Stored:
     def digest(self) -> str:
         """Return a SHA-256 over what the files hold; holes of the memory are left out."""
         whole = hashlib.sha256()
-        for path in (self.memory, self.state, self.console, self.host_key):
+        for path in (self.memory, self.state, self.console, self.host_key, self.known):
             whole.update(f"{path.name} {path.stat().st_size}\n".encode())
             _add_data(path, whole)
         return whole.hexdigest()

@@ -19,15 +19,16 @@ def stored(tmp_path):
     found.state.write_bytes(b"state")
     found.console.write_bytes(b"Linux version")
     found.host_key.write_bytes(b"key")
+    found.known.write_bytes(b"{}")
     return found
 
 
 def test_every_file_counts(stored):
     seen = {stored.digest()}
-    for path in (stored.state, stored.console, stored.host_key):
+    for path in (stored.state, stored.console, stored.host_key, stored.known):
         path.write_bytes(path.read_bytes() + b".")
         seen.add(stored.digest())
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 @pytest.mark.parametrize("at", [0, 16 * MIB + 4095, 63 * MIB + 7, 40 * MIB])
