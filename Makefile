@@ -13,6 +13,9 @@ BIN = .venv/bin
 READY = .venv/.ready
 SUITES = kmod/cma_kunit tests/target
 
+# Where compiled modules are not kept, each run compiles all of them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: host help test-arm test lint types unit line target contract coverage console ssh debug \
 	test-mutants bench nightly clean

@@ -9,7 +9,5 @@ With pytest-xdist's -n each worker has a guest of its own; the controller prepar
 keeps the record.
 """
 
-pytest_plugins = tuple(
-    f"harness.pytest_plugin.{part}"
-    for part in ("run", "kunit", "external", "versions", "order", "fixtures", "judging")
-)
+_PARTS = ("run", "kunit", "external", "versions", "order", "fixtures", "judging", "hypotheses")
+pytest_plugins = tuple(f"harness.pytest_plugin.{part}" for part in _PARTS)

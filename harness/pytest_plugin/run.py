@@ -84,16 +84,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     config.stash[SESSION] = _prepare(config)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Give hypothesis the run's seed, if a test uses it and nobody has given it another.
-
-    Its option would do that too, and import it (a fifth of a second) where no test does.
-    """
-    core = sys.modules.get("hypothesis.core")
-    if core is not None and session.config.getoption("--hypothesis-seed", None) is None:
-        core.global_force_seed = session.config.option.seed  # type: ignore[attr-defined]
-
-
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Tell the seed, with which random operations come again, and why all cases share a guest."""
     if SESSION not in config.stash:

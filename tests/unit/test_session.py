@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from harness.config import parse_size
-from harness.pytest_plugin.run import pytest_collection_finish
+from harness.pytest_plugin.hypotheses import pytest_collection_finish, pytest_sessionfinish
 from harness.session import Session
 from harness.verdict import Verdict
 
@@ -62,3 +62,22 @@ def test_hypothesis_has_the_run_s_seed_unless_it_was_given_one(
     config = SimpleNamespace(option=SimpleNamespace(seed=7), getoption=lambda *_: own)
     pytest_collection_finish(cast("pytest.Session", SimpleNamespace(config=config)))
     assert core.global_force_seed == seed
+
+
+@pytest.mark.parametrize(
+    ("imported", "fields", "stays"),
+    [(False, {}, False), (True, {}, True), (False, {"_hypothesis_stats": ""}, True)],
+)
+def test_hypothesis_has_no_part_in_a_run_that_does_not_use_it(
+    monkeypatch: pytest.MonkeyPatch, imported: bool, fields: dict[str, str], stays: bool
+) -> None:
+    monkeypatch.delitem(sys.modules, "hypothesis.core", raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, "hypothesis.core", SimpleNamespace())
+    plugins = pytest.PytestPluginManager()
+    stats = {"passed": [SimpleNamespace(**fields)], "": [SimpleNamespace()]}
+    plugins.register(SimpleNamespace(stats=stats), "terminalreporter")
+    plugins.register(SimpleNamespace(), "hypothesispytest")
+    config = SimpleNamespace(pluginmanager=plugins)
+    pytest_sessionfinish(cast("pytest.Session", SimpleNamespace(config=config)))
+    assert plugins.has_plugin("hypothesispytest") is stays
