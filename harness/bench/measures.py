@@ -132,7 +132,7 @@ class Bench:
         """
         launch = self.prepared.launch(f"{_OURS} {_LOADS}")
         ours, theirs, beside = [], [], []
-        with self.progress.phase("bench", f"{_SUITE}, and raw QEMU that loads it") as phase:
+        with self.progress.phase("bench", f"{_SUITE}, and raw QEMU beside it") as phase:
             for number in range(4):
                 took, waited = self._suite(_REPOSITORY, f"warm-{number}")
                 raw = _timed(partial(_raw, launch, self.work / f"raw-suite-{number}"))
@@ -140,7 +140,7 @@ class Bench:
                     ours.append(took)
                     theirs.append(raw)
                     beside.append(took - waited)
-            phase.note(f"{_SUITE}, and raw QEMU that loads it")
+            phase.note(f"{_SUITE}, and raw QEMU beside it")
         yield Row.of("a warm run / raw QEMU, the same module", ours, theirs, "s", most=1.15)
         yield Row.of("test-arm, warm, but its cases / 4 s", beside, [4.0], "s", most=1)
 
@@ -189,7 +189,7 @@ class Bench:
 _QUIET = "kunit.filter_glob=none"
 _OURS = "kunit.filter_glob=cma_*"  # the suites of _SUITE
 _SUITE = "cma_kunit"
-_LOADS = f'CMA_RUN="insmod {MODULES}/{_SUITE}.ko; poweroff -f"'
+_LOADS = f'CMA_RUN="insmod {MODULES}/{_SUITE}.ko; rmmod {_SUITE}; poweroff -f"'
 
 
 def _timed(work: Callable[[], object]) -> float:
