@@ -91,16 +91,8 @@ def measure(lab: Lab) -> Finding:
 
 
 def _take(guest: Guest) -> int:
-    """Return the pages that can be had.
-
-    The OOM killer comes while free pages lie on other CPUs' lists, tens of MiB since 6.7
-    (51a755c56dc0, "mm: tune PCP high automatically"); so those are kept short. It comes up to 10
-    MiB sooner, and earlier at one time than at another, when the kernel has mixed movable and
-    other pages in a block: it keeps another block of 4 MiB free then for as long as it cannot
-    reclaim it (1c30844d2dfe, "mm: reclaim small amounts of memory when an external fragmentation
-    event occurs", 5.0), and what is free in an area as well. It is told not to.
-    """
-    guest.run(_ALL_OF_IT).checked("setting the zones' reserves")
+    """Return the pages that can be had."""
+    guest.run("lean-zones").checked("setting the zones' reserves")
     return take_all(guest).pages
 
 
@@ -108,12 +100,6 @@ def _plain(read: _Read) -> dict[str, JsonValue]:
     return {"pages": read.pages, "seconds": read.seconds}
 
 
-# Of a zone's pages a thousandth may lie there, or four batches.
-_ALL_OF_IT = """
-fraction=/proc/sys/vm/percpu_pagelist_high_fraction
-[ -e $fraction ] || fraction=/proc/sys/vm/percpu_pagelist_fraction # before 5.14, 74f44822097c
-echo 1000 >$fraction && echo 0 >/proc/sys/vm/watermark_boost_factor
-"""
 _DISK = f"""
 set -e
 set -- /sys/block/zram*

@@ -48,11 +48,7 @@ shown=/sys/kernel/debug/cma/$area
 count=$(cat "$shown/count") || fail "no area $area"
 held=$((count * 4096 / 16 * 13))
 
-# What a case has freed goes to the free lists: on its CPU's list, which may have tens of MiB since
-# 6.7 (51a755c56dc0), it would be short elsewhere, and the next case would pay for its way back.
-fraction=/proc/sys/vm/percpu_pagelist_high_fraction
-[ -e $fraction ] || fraction=/proc/sys/vm/percpu_pagelist_fraction # before 5.14, 74f44822097c
-echo 1000 >$fraction || fail "the CPU's list"
+lean-zones || fail "lean-zones" # else the next case pays for what a case has freed
 
 # A file system in memory, so that its disk takes instructions and no time of the host.
 set -- /sys/block/zram*
