@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "report.h"
+#include "setting.h"
 #include "snapshot.h"
 
 #define FILTER "/sys/module/kunit/parameters/filter_glob"
@@ -51,7 +52,7 @@ static const char usage_text[] =
 static const char *mark;
 
 /* What FIRST_SCAN held, while it holds something else. */
-static char first_scan[24];
+static char first_scan[SETTING_SIZE];
 
 static void end_of_line(int status)
 {
@@ -68,15 +69,6 @@ static void at_exit(int status, void *nothing)
 	end_of_line(status);
 }
 
-static void put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die(path);
-	close(fd);
-}
-
 /*
  * Behind a grace period the kernel frees what a module has for its init alone, and flushes the TLB
  * page by page from there to wherever else something was unmapped: on ARM, whose modules lie below
@@ -90,20 +82,15 @@ static void put(const char *path, const char *text)
  */
 static void put_off_freeing(void)
 {
-	int fd = open(FIRST_SCAN, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0 && errno == ENOENT)
-		return; /* TINY_RCU */
-	if (fd < 0 || (*first_scan ? 0 : read(fd, first_scan, sizeof(first_scan) - 1)) < 0 ||
-	    write(fd, LATER, strlen(LATER)) < 0)
-		die(FIRST_SCAN);
-	close(fd);
+	/* It is missing with TINY_RCU. */
+	if (!*first_scan)
+		setting_replace(FIRST_SCAN, LATER, first_scan);
 }
 
 static void free_again(void)
 {
 	if (*first_scan)
-		put(FIRST_SCAN, first_scan);
+		setting_put(FIRST_SCAN, first_scan);
 	*first_scan = '\0';
 }
 
@@ -112,7 +99,7 @@ static int load(const char *filter, const char *file, const char *parameters)
 	int fd, status = EXIT_OK;
 
 	put_off_freeing();
-	put(FILTER, filter);
+	setting_put(FILTER, filter);
 	fd = open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		die(file);
@@ -139,7 +126,7 @@ static int work(const char *what, char *rest)
 
 		/* Without a newline printk would keep it until the next message. */
 		snprintf(text, sizeof(text), "%s\n", rest);
-		put(KMSG, text);
+		setting_put(KMSG, text);
 	} else if (!strcmp(what, "cma-snapshot")) {
 		if (!strcmp(rest, "--at-once")) {
 			snapshot_print_at_once();

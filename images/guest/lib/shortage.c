@@ -17,6 +17,7 @@
 
 #include "frames.h"
 #include "report.h"
+#include "setting.h"
 
 #define HEAP "/dev/dma_heap/system"
 #define MIB (1ULL << 20)
@@ -35,8 +36,7 @@
 #define OOM "/proc/self/oom_score_adj"
 
 static cpu_set_t cpus;	/* where this process may run otherwise */
-#define VALUE 64
-static char boost[VALUE], scale[VALUE], oom[VALUE];
+static char boost[SETTING_SIZE], scale[SETTING_SIZE], oom[SETTING_SIZE];
 
 /* The memory outside CMA: dma-bufs, by descriptor. */
 static int chunks[MAX_CHUNKS];
@@ -78,30 +78,6 @@ static uint64_t free_outside(void)
 	all = meminfo(text, "\nMemFree");
 	cma = meminfo(text, "\nCmaFree");
 	return all > cma ? all - cma : 0;
-}
-
-/*
- * Replace what a file of /proc holds by @value (NULL: write what is there once more); what was
- * there goes to @old, which has VALUE bytes, unless it is NULL.
- */
-static void replace(const char *path, const char *value, char *old)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	ssize_t size = 0;
-
-	if (fd < 0)
-		die(path);
-	if (old)
-		size = read(fd, old, VALUE - 1);
-	if (size < 0)
-		die(path);
-	if (old)
-		old[size] = 0;
-	if (!value)
-		value = old;
-	if (pwrite(fd, value, strlen(value), 0) < 0)
-		die(path);
-	close(fd);
 }
 
 static void take_outside(uint64_t margin)
@@ -182,6 +158,12 @@ static void stay_on_cpu(void)
 		die("sched_setaffinity");
 }
 
+static void must_replace(const char *path, const char *value, char *old)
+{
+	if (!setting_replace(path, value, old))
+		die(path);
+}
+
 void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
 		    uint64_t margin)
 {
@@ -190,9 +172,9 @@ void shortage_begin(const struct area *areas, size_t count, const struct area *k
 	if (!registered++ && atexit(shortage_end))
 		die("atexit");
 	stay_on_cpu();
-	replace(OOM, "1000", oom);
-	replace(BOOST, "0", boost);
-	replace(SCALE, NULL, scale);
+	must_replace(OOM, "1000", oom);
+	must_replace(BOOST, "0", boost);
+	must_replace(SCALE, NULL, scale);
 	for (size_t i = 0; keep && i < count; i++)
 		if (&areas[i] != keep)
 			take_area(&areas[i]);
@@ -216,7 +198,7 @@ void shortage_disown(void)
 	if (!*boost)
 		return;
 	let_go();
-	replace(OOM, oom, NULL);
+	setting_put(OOM, oom);
 	taken = 0;
 	*boost = 0;
 }
@@ -232,7 +214,7 @@ void shortage_end(void)
 			fprintf(stderr, "%s: %" PRIu64 " pages of %s stay allocated\n",
 				program_invocation_short_name, taken_pages[taken - 1],
 				taken_from[taken - 1]->name);
-	replace(BOOST, boost, NULL);
-	replace(OOM, oom, NULL);
+	setting_put(BOOST, boost);
+	setting_put(OOM, oom);
 	*boost = 0;
 }

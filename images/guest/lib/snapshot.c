@@ -26,10 +26,13 @@
 #include "areas.h"
 #include "frames.h"
 #include "report.h"
+#include "setting.h"
 
 #define SYSFS "/sys/kernel/mm/cma"
 #define KPAGEFLAGS "/proc/kpageflags"
 #define STAT_REFRESH "/proc/sys/vm/stat_refresh"
+#define LIST_FRACTION "/proc/sys/vm/percpu_pagelist_high_fraction"	/* 5.14, 74f44822097c */
+#define LONGEST_LISTS "8"	/* an eighth of each zone, for all CPUs; MIN_PERCPU_PAGELIST_HIGH_FRACTION */
 #define READINGS 200
 #define PAUSE_US 2000
 #define MAX_ZONES 16
@@ -509,16 +512,25 @@ static void set_policy(int policy, int priority)
  * Behind the first folding nothing is waited for, and a process of the real-time class is not put
  * off for one of the kernel's workers. A change that no second folding shows makes the counters and
  * the lists differ, which whoever compares them sees.
+ *
+ * That would be so with what a CPU gives back of its list of free pages behind its own folding,
+ * since these lists shrink by themselves (decay_pcp_high() in refresh_cpu_vm_stats(), 6.7,
+ * 51a755c56dc0 "mm: tune PCP high automatically"). They do not while their length is fixed, here to
+ * more than they have.
  */
 void snapshot_print_at_once(void)
 {
+	static char fraction[SETTING_SIZE];
+	bool settled, fixed;
 	struct sums sums;
-	bool settled;
 
 	set_policy(SCHED_FIFO, 1);
+	fixed = setting_replace(LIST_FRACTION, LONGEST_LISTS, fraction);
 	if (!area_count)
 		find_areas();
 	settled = read_all(&sums, false);
+	if (fixed)
+		setting_put(LIST_FRACTION, fraction);
 	set_policy(SCHED_OTHER, 0); /* whoever prints is no better than others */
 	print_all(settled, 1, false);
 }
