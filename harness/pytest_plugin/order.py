@@ -27,8 +27,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
         items += _with_ends(session.items, kept.live)
         items += _ends_of_staying(session)
-    session.items = items
-    session.testscollected = len(items)
+    session.items[:] = items  # pytest counts what is in this list
     kept.plan(item.nodeid for item in items)
 
 
