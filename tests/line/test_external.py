@@ -54,7 +54,7 @@ def test_one_that_misbehaves_and_the_next_has_a_sound_guest(run, how):
     assert all(text in said for text in told), said
     assert cases["prints_ktap::load"].verdict is Verdict.PASS
     assert cases["prints_ktap::unload"].verdict is Verdict.PASS
-    assert len(line.record.cells[0].boots) == 3  # the layout's, and one for each module
+    assert len(line.record.cells[0].boots) == 2
 
 
 def test_one_that_the_kernel_keeps(run):
