@@ -183,6 +183,20 @@ class Console:
         Its output begins at `position`. Raises what `wait_for` raises when the shell does not
         take the command within `timeout` seconds.
         """
+        mark = self.type(command, timeout)
+        doing = f"waiting for the shell to run {command!r}"
+        try:
+            self.wait_for(marks.woven(mark + b"+\n"), timeout, doing)
+        except GuestTimeout:
+            self._interrupt()
+            raise
+        return mark
+
+    def type(self, command: str, timeout: float) -> bytes:
+        """Type a sh command, which the shell runs when it has run those before; return its mark.
+
+        Raises what `wait_for` raises when there is no shell within `timeout` seconds.
+        """
         script = f"sh -c {shlex.quote(command)} </dev/null 2>&1"
         if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", script):
             raise UsageError(
@@ -199,12 +213,6 @@ class Console:
         mark = marks.fresh()
         typed = marks.typed(mark)
         self.send(b"echo %s+\n%s\necho %s:$?.\n" % (typed, script.encode(), typed))
-        doing = f"waiting for the shell to run {command!r}"
-        try:
-            self.wait_for(marks.woven(mark + b"+\n"), timeout, doing)
-        except GuestTimeout:
-            self._interrupt()
-            raise
         return mark
 
     def _interrupt(self) -> None:

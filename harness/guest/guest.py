@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.closing import Closing
 from harness.errors import GuestDied, GuestError, GuestStuck, GuestTimeout
+from harness.guest import marks
 from harness.guest.command import Completed
 from harness.guest.console import READY, Console
 from harness.guest.machine import CONSOLE_LOG, Ending, Machine, Qmp
@@ -46,6 +47,14 @@ class Phases:
     init: float
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A command that was typed at an offset of console.log, by the mark of its end."""
+
+    mark: bytes
+    at: int
+
+
 class Guest(Closing):
     """A booted guest, used from one thread; leaving its `with` ends QEMU.
 
@@ -62,6 +71,7 @@ class Guest(Closing):
         *,
         slow: float = 1,
         power_off: bool = True,
+        typed: Typed | None = None,
     ) -> None:
         self.machine = machine
         self.console = console
@@ -70,6 +80,7 @@ class Guest(Closing):
         self._slow = slow
         self._can_power_off = power_off
         self._ssh: Ssh | None = None
+        self._typed = typed  # what lets ssh in, until somebody has waited for it
 
     @classmethod
     def boot(
@@ -139,19 +150,21 @@ class Guest(Closing):
         machine = Machine.start(replace(launch, image=image), directory)
         made = time.monotonic()
         console = Console(machine.console, why=machine.why, slow=slow, before=log.read_bytes())
-        keys = None
+        keys = typed = None
         try:
             load(machine, stored)
             machine.cont()
             if launch.network and login:
                 keys = Keys(Ed25519PrivateKey.generate(), stored.host_key.read_bytes())
-                console.run(f"echo '{keys.authorized}' >{AUTHORIZED_KEYS}", _LOGIN_SECONDS)
+                authorize = f"echo '{keys.authorized}' >{AUTHORIZED_KEYS}"
+                typed = Typed(console.type(authorize, _LOGIN_SECONDS), console.position)
         except BaseException:
             console.close()
             machine.stop()
             raise
         phases = Phases(made - began, time.monotonic() - made, 0)
-        return cls(machine, console, keys, phases, slow=slow, power_off=launch.power_off)
+        power_off = launch.power_off
+        return cls(machine, console, keys, phases, slow=slow, power_off=power_off, typed=typed)
 
     def store(self, stored: Stored, known: bytes = b"") -> None:
         """Store this guest, which was started with `stored.memory` for its own, and end it.
@@ -181,11 +194,20 @@ class Guest(Closing):
     def ssh(self) -> Ssh | None:
         """The ssh connection, made when it is first asked for; None without network or keys."""
         if self._ssh is None and self._keys is not None:
+            self._await_typed()
             port = self.machine.forwarded_port(SSH_PORT)
             self._ssh = Ssh.connect(
                 port, self._keys, _LOGIN_SECONDS, self.console.check, slow=self._slow
             )
         return self._ssh
+
+    def _await_typed(self) -> None:
+        """Wait for the end of what was typed when the guest was restored."""
+        if self._typed is not None:
+            ending = marks.ending(self._typed.mark)
+            if not ending.search(self.console.text(self._typed.at)):
+                self.console.wait_for(ending, _LOGIN_SECONDS, "authorizing the keys of ssh")
+            self._typed = None
 
     def run(self, command: str, timeout: float = 30) -> Completed:
         """Run a sh command, without input and keeping no state from the command before."""

@@ -87,7 +87,7 @@ class CellRecord(_Frozen):
     seed: int = 0  # of random operations, --seed; QEMU's own is in its command line
     areas: tuple[AreaRecord, ...] = ()
     boots: tuple[float, ...] = ()  # host seconds from QEMU's start to the ready line, or:
-    restored: bool = False  # until it could answer, each being a copy of a stored guest
+    restored: bool = False  # until it ran on, each being a copy of a stored guest
     arguments: tuple[str, ...] = ()  # of pytest: paths and options
     inputs: str = ""
     seconds: float | None = None

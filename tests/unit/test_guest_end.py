@@ -1,11 +1,12 @@
-"""How a guest is ended: by itself where its board can, by QMP when it has synced where not."""
+"""How a guest is ended, by itself where its board can; and what a copy of one waits for."""
 
 from __future__ import annotations
 
 import pytest
 
 from harness.errors import GuestTimeout
-from harness.guest.guest import Guest, Phases
+from harness.guest import guest as guests
+from harness.guest.guest import Guest, Phases, Typed
 from harness.guest.machine import Ending
 
 
@@ -64,3 +65,31 @@ def test_a_deaf_guest_is_ended_all_the_same(power_off):
     done, reason = end(power_off, deaf=True)
     assert done[-1] == "closed"
     assert reason
+
+
+@pytest.mark.parametrize("said", [b"~m+\n~m:0.\n", b"~m+\n"], ids=["at an end", "not yet"])
+def test_ssh_waits_for_the_keys_that_were_typed_once(monkeypatch, said):
+    """Nothing more is typed for it: something may run on the console meanwhile."""
+    waited = []
+
+    class Copy(FakeConsole):
+        def text(self, start):
+            return (b"Linux version" + said)[start:]
+
+        def wait_for(self, pattern, _timeout, _doing):
+            waited.append(pattern.search(b"~m:0.\n")[0])
+
+        def check(self):
+            pass
+
+    done = []
+    machine = FakeMachine(done)
+    machine.forwarded_port = lambda _port: 22
+    monkeypatch.setattr(
+        guests.Ssh, "connect", lambda *_args, **_more: done.append("connected") or 1
+    )
+    typed = Typed(b"~m", len(b"Linux version"))
+    copy = Guest(machine, Copy(done), object(), Phases(0, 0, 0), typed=typed)
+    assert copy.ssh is copy.ssh
+    assert done == ["connected"]
+    assert waited == ([] if said.endswith(b":0.\n") else [b"~m:0.\n"])
