@@ -217,25 +217,14 @@ class LiveCell(Closing):
         finally:
             self._forget(single)
 
-    def ends_apart(self, load: Load) -> bool:
-        """Whether a module's end needs none of its cases before it, if these have their guests.
-
-        Of two cases that have one name none can run alone: they share the guest that it ends in.
-        """
-        return self._apart(load) and load.distinct
-
     def end_apart(self, load: Load, timeout: float) -> Outcome:
-        """Load a module without any of its cases, which have copies of their own, and unload it.
+        """Load a module without any of its cases, which had copies of their own, and unload it.
 
-        With cases that shared a copy, or will, that is the one which it ends in.
+        With cases that shared a copy, that is the one which it ends in.
         """
-        if not self._apart(load):
-            return self.module_end(load, timeout)
-        if load in self._modules or not self._filters():
-            if load not in self._modules:
-                self._fresh()
+        if not self._apart(load) or load in self._modules:
             end = self.module_end(load, timeout)
-            together = not self._filters()
+            together = self._apart(load) and not self._filters()
             return replace(end, message=f"{_TOGETHER}\n{end.message}") if together else end
         empty = load.empty()
         self._fresh()

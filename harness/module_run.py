@@ -76,12 +76,6 @@ class Load:
         (cases,) = (each.cases for each in self.suites if each.name == suite)
         return [case.name for case in cases].count(cases[number - 1].name) == 1
 
-    @property
-    def distinct(self) -> bool:
-        """Whether each case's name is its alone."""
-        numbers = ((suite, n) for suite in self.suites for n in range(1, len(suite.cases) + 1))
-        return all(self.names(suite.name, number) for suite, number in numbers)
-
     def alone(self, suite: str, number: int) -> Load:
         """Return the same with one case, which has the number 1 then."""
         (planned,) = (each for each in self.suites if each.name == suite)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from harness.live import LiveCell
 from harness.pytest_plugin.external import ExternalNode, LoadItem
 from harness.pytest_plugin.items import LayoutItem, LeakItem
-from harness.pytest_plugin.kunit import CaseItem, KbuildFile, ModuleItem, isolates
+from harness.pytest_plugin.kunit import CaseItem, KbuildFile, ModuleItem
 from harness.pytest_plugin.stash import SESSION
 
 
@@ -25,34 +25,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     items: list[pytest.Item] = []
     if session.items:
         items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
-        items += _with_ends(session, kept.live)
+        items += _with_ends(session.items, kept.live)
         items += _ends_of_staying(session)
     session.items[:] = items  # pytest counts what is in this list
     kept.plan(item.nodeid for item in items)
 
 
-def _with_ends(session: pytest.Session, live: LiveCell) -> Iterator[pytest.Item]:
-    """Yield the items, and behind the last of each module and file what ends it.
-
-    Where a module's cases have guests of their own its end has one too, and comes first: it takes
-    longest, and other workers of pytest-xdist have something to do meanwhile.
-    """
-    of_modules = [item for item in session.items if isinstance(item, CaseItem | LoadItem)]
-    last = {item.load: item for item in of_modules}
-    first = {item.load: item for item in reversed(of_modules)}
-    last_of_file = {item.path: item for item in session.items if item.getparent(pytest.Module)}
-    for item in session.items:
+def _with_ends(items: Sequence[pytest.Item], live: LiveCell) -> Iterator[pytest.Item]:
+    """Yield the items, and behind the last of each module and file what ends it."""
+    last = {item.load: item for item in items if isinstance(item, CaseItem | LoadItem)}
+    last_of_file = {item.path: item for item in items if item.getparent(pytest.Module)}
+    for item in items:
+        yield item
         if isinstance(item, CaseItem | LoadItem):
-            apart = live.ends_apart(item.load) and isolates(session.config, item.load)
-            if first[item.load] is item and apart:
+            if last[item.load] is item and item.load not in live.staying:
                 yield _module_item(item)
-            yield item
-            if last[item.load] is item and not apart and item.load not in live.staying:
-                yield _module_item(item)
-        else:
-            yield item
-            if last_of_file.get(item.path) is item and live.finds_leaks:
-                yield _leak_item(item)
+        elif last_of_file.get(item.path) is item and live.finds_leaks:
+            yield _leak_item(item)
 
 
 def _ends_of_staying(session: pytest.Session) -> Iterator[pytest.Item]:
