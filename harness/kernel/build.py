@@ -333,12 +333,16 @@ _NOT_INHERITED = (
 
 
 def build_environment(cache: Cache) -> Mapping[str, str | None]:
-    """Return what a build's environment changes: ccache's files, and nothing that is not keyed.
+    """Return what a build's environment changes: ccache's ways, and nothing that is not keyed.
 
-    ccache keeps its files in the user's own CCACHE_DIR, or in our cache.
+    ccache keeps its files in the user's own CCACHE_DIR, or in our cache. It goes by the files that
+    the compiler read (depend mode): a source that it does not know is preprocessed once, not twice,
+    which was a quarter of a first build. Preprocessed text it then knows nothing of, but has no use
+    for it: of another configuration make itself compiles no more than what has changed.
     """
     return {
         **dict.fromkeys(_NOT_INHERITED),
+        "CCACHE_DEPEND": "1",
         "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(cache.root / "ccache")),
         "CCACHE_MAXSIZE": os.environ.get("CCACHE_MAXSIZE", "5G"),
     }
