@@ -1,7 +1,8 @@
 """A cell's guest out of the cache: booted and stored once, then restored for whoever needs one.
 
 All copies of a stored guest are the same guest at the same moment. What shaped it is its key:
-kernel, initramfs, device tree, command line, machine, and QEMU itself.
+kernel, initramfs, device tree, command line, machine, and QEMU itself; and what read the beginning
+that is kept with it.
 
 There are two of them: one whose console has a shell, for whatever tests do, and the same one when
 it waits for a KUnit case to run alone (harness/guest/waiting.py).
@@ -19,7 +20,7 @@ from harness import beginning, boots
 from harness.beginning import Beginning
 from harness.cache import Cache, digest_file
 from harness.cell import Prepared
-from harness.cma import counters
+from harness.cma import answers, areas, counters
 from harness.errors import HarnessError
 from harness.guest.guest import Guest
 from harness.guest.qemu import Image, Launch, Sockets, argv
@@ -30,6 +31,7 @@ from harness.progress import Progress
 
 _KIND = "guest"
 _FORMAT = 2  # of what is stored, and of how it is restored
+_READERS = (beginning, areas, answers, counters)  # of what is kept beside the guest
 _MOST = 40  # are kept, some 2 GB: each new kernel or layout makes one
 
 
@@ -42,6 +44,7 @@ class Copies:
         self._cache = cache
         self._progress = progress
         self._sound: dict[bool, Stored] = {}
+        self._begun: dict[bool, Beginning] = {}
         self._made_again: set[bool] = set()
         self._failed: HarnessError | None = None
 
@@ -52,9 +55,12 @@ class Copies:
         except HarnessError as error:
             self._failed = error
 
-    def beginning(self, directory: Path) -> Beginning:
+    def beginning(self, directory: Path, *, waiting: bool = False) -> Beginning:
         """Return what the guest was found to have before it was stored. Raises as `start` does."""
-        return Beginning.model_validate_json(self._stored(directory).known.read_bytes())
+        stored = self._stored(directory, waiting=waiting)
+        if waiting not in self._begun:
+            self._begun[waiting] = Beginning.model_validate_json(stored.known.read_bytes())
+        return self._begun[waiting]
 
     def start(self, directory: Path, *, waiting: bool = False) -> Guest:
         """Return a copy that runs; `directory` gets what a boot gives it.
@@ -97,6 +103,7 @@ class Copies:
 
     def _drop(self, stored: Stored, *, waiting: bool) -> None:
         self._sound.pop(waiting, None)
+        self._begun.pop(waiting, None)
         self._cache.drop(_KIND, stored.directory.name)
 
     def _obtain(self, directory: Path, *, waiting: bool) -> Stored:
@@ -136,7 +143,7 @@ class Copies:
             waiting = Waiting.enter(guest.console, boots.BOOT_SECONDS)
             counters.take(waiting, pages=True)
             counters.take_at_once(waiting)
-            guest.store(stored)
+            guest.store(stored, first.known.read_bytes())
         (stored.directory / boots.INITRAMFS).hardlink_to(first.directory / boots.INITRAMFS)
         stored.seal()
 
@@ -150,6 +157,7 @@ def _inputs(prepared: Prepared, launch: Launch) -> dict[str, object]:
     program = find(launch.program).stat()
     return {
         "format": _FORMAT,
+        "readers": [digest_file(Path(str(module.__file__))) for module in _READERS],
         "files": [digest_file(file) for file in files],
         "modules": modules,
         "command": argv(hardware, Sockets(Path("c"), Path("q"), Path("l"))),

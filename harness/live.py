@@ -103,7 +103,9 @@ class LiveCell(Closing):
         return guest
 
     def bare(self) -> Guest:
-        """Return the running guest; boot one, and compare it with the layout, if there is none.
+        """Return the running guest, which was compared with the layout; start one if need be.
+
+        That is a copy of one that was, or one that boots now.
 
         Raises `Unusable` when the guest did not boot or did not honour the layout, on every call
         from then on: nothing that such a guest says counts. With `force` a guest whose areas are
@@ -130,7 +132,7 @@ class LiveCell(Closing):
             raise Unusable(f"not run: {why.what}", where=why.where) from why
 
     def verify(self) -> None:
-        """Boot if need be; raise what makes the guest unusable, such as `LayoutMismatch`.
+        """Raise what makes the guest unusable, such as `LayoutMismatch`; boot it if none is stored.
 
         A mismatch is told here too when it was forced upon the guest, and others may use it.
         """
@@ -262,9 +264,7 @@ class LiveCell(Closing):
         """
         if load.behind or self.finds_leaks:
             return None
-        assert self._copies is not None
-        guest = self._copies.start(self.directory, waiting=True)
-        self._have(guest)
+        guest = self._copy(waiting=True)
         waiting = Waiting(guest.console)
         self._begin(load, guest, waiting)
         return waiting
@@ -419,17 +419,25 @@ class LiveCell(Closing):
         """Restore a copy of a guest that was verified; or boot one, and verify it."""
         if self._copies is not None:
             self._know()
-            self._have(self._copies.start(self.directory))
+            self._copy()
         else:
             self._have(self._boot())
             self._know()
+
+    def _copy(self, *, waiting: bool = False) -> Guest:
+        assert self._copies is not None
+        guest = self._copies.start(self.directory, waiting=waiting)
+        self._have(guest)
+        # It may have been made again just now.
+        self._begun = self._copies.beginning(self.directory, waiting=waiting)
+        self._before = self._begun.snapshot
+        return guest
 
     def _have(self, guest: Guest) -> None:
         self._guest = guest
         self.boots.append(guest.boot_seconds)
         self.argv = guest.machine.argv
-        self.qemu_version = guest.machine.version()
-        self._before = self._begun.snapshot if self._begun else None
+        self.qemu_version = self.qemu_version or guest.machine.version()
 
     def _know(self) -> None:
         """Compare what the guest has with the layout: the one that boots, or that copies are of."""
@@ -441,7 +449,12 @@ class LiveCell(Closing):
             self._begun = self._copies.beginning(self.directory)
         else:
             return
-        self._compare(self._begun)
+        try:
+            self._compare(self._begun)
+        except LayoutMismatch:
+            if self._copies is not None:
+                self._copy()  # whose console.log and boot.sh the run is to have
+            raise
 
     def _boot(self) -> Guest:
         self._boots_tried += 1

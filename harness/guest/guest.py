@@ -28,6 +28,7 @@ BOOT_SCRIPT = "boot.sh"
 
 _INIT = rb"Run /init as init process"
 _LOGIN_SECONDS = 30.0
+_CHECK_SECONDS = 0.01  # for one look at the console
 # Until SysRq says something, is done, and at most: a slow console has 10 KiB a second.
 _ANSWER_SECONDS, _SILENCE_SECONDS, _LONGEST_ANSWER = 2.0, 0.5, 15.0
 _KILL_LINE = b"\x15"  # of the terminal
@@ -137,8 +138,9 @@ class Guest(Closing):
 
         `directory` gets what `boot` gives it; console.log goes on in the one that is there, and
         begins with what the stored guest had said. `launch.image` is for a copy that is to be
-        stored again. Without `login` nothing is typed, and all goes over the console. Raises what
-        `boot` raises, and HostError when QEMU does not take what is stored.
+        stored again. Without `login` nothing is typed, and all goes over the console; with it
+        nobody has waited yet for what was. Raises HostError when QEMU fails or does not take what
+        is stored, and GuestDied.
         """
         directory.mkdir(parents=True, exist_ok=True)
         _write_script(launch, directory)
@@ -192,7 +194,10 @@ class Guest(Closing):
 
     @property
     def ssh(self) -> Ssh | None:
-        """The ssh connection, made when it is first asked for; None without network or keys."""
+        """The ssh connection, made when it is first asked for; None without network or keys.
+
+        Raises what `Ssh.connect` and `Console.check` raise, and GuestTimeout.
+        """
         if self._ssh is None and self._keys is not None:
             self._await_typed()
             port = self.machine.forwarded_port(SSH_PORT)
@@ -202,12 +207,24 @@ class Guest(Closing):
         return self._ssh
 
     def _await_typed(self) -> None:
-        """Wait for the end of what was typed when the guest was restored."""
-        if self._typed is not None:
-            ending = marks.ending(self._typed.mark)
-            if not ending.search(self.console.text(self._typed.at)):
-                self.console.wait_for(ending, _LOGIN_SECONDS, "authorizing the keys of ssh")
-            self._typed = None
+        """Wait for the end of what was typed when the guest was restored.
+
+        Nothing of the console is consumed: others may be at it, and may have read a part of that.
+        """
+        if self._typed is None:
+            return
+        ending = marks.ending(self._typed.mark)
+        deadline = time.monotonic() + _LOGIN_SECONDS * self._slow
+        while not ending.search(self.console.text(self._typed.at)):
+            if time.monotonic() >= deadline:
+                raise GuestTimeout(
+                    f"authorizing the keys of ssh: not within {_LOGIN_SECONDS * self._slow:g} s",
+                    where="console",
+                    next_step="end what runs on the console before ssh is used first",
+                    tail=self.console.tail(),
+                )
+            self.console.check(_CHECK_SECONDS)
+        self._typed = None
 
     def run(self, command: str, timeout: float = 30) -> Completed:
         """Run a sh command, without input and keeping no state from the command before."""

@@ -76,7 +76,7 @@ class LayoutItem(TargetItem):
     """
 
     def outcome(self, live: LiveCell) -> Outcome:
-        """Boot the guest, and compare its areas with the layout."""
+        """Compare the areas of the guest that was stored, or boots now, with the layout."""
         try:
             live.verify()
             broken = live.first_audit()

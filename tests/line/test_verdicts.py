@@ -174,6 +174,10 @@ def test_a_layout_that_the_kernel_did_not_honour(run, tmp_path, why):
     assert complaint in first.message
     assert set(line.verdicts.values()) == {Verdict.LOST}
     assert all("did not honour the layout" in case.message for case in line.cases.values())
+    (cell,) = line.record.cells
+    assert cell.qemu_argv
+    left = {file.name for file in (line.directory / cell.name).iterdir()}
+    assert {"console.log", "boot.sh"} <= left  # what there is to look at, of a stored guest too
 
 
 def test_a_layout_that_cannot_be_is_refused_and_may_be_forced(run, tmp_path):

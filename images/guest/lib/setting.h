@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Files of /proc and /sys that hold a setting of the kernel's. Each call ends the program if it fails. */
+/* Files of /proc and /sys that hold a setting of the kernel's. What fails ends the program. */
 #ifndef SETTING_H
 #define SETTING_H
 

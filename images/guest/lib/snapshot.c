@@ -32,7 +32,7 @@
 #define KPAGEFLAGS "/proc/kpageflags"
 #define STAT_REFRESH "/proc/sys/vm/stat_refresh"
 #define LIST_FRACTION "/proc/sys/vm/percpu_pagelist_high_fraction"	/* 5.14, 74f44822097c */
-#define LONGEST_LISTS "8"	/* an eighth of each zone, for all CPUs; MIN_PERCPU_PAGELIST_HIGH_FRACTION */
+#define LONGEST_LISTS "8"	/* MIN_PERCPU_PAGELIST_HIGH_FRACTION: an eighth of each zone */
 #define READINGS 200
 #define PAUSE_US 2000
 #define MAX_ZONES 16
@@ -514,9 +514,9 @@ static void set_policy(int policy, int priority)
  * the lists differ, which whoever compares them sees.
  *
  * That would be so with what a CPU gives back of its list of free pages behind its own folding,
- * since these lists shrink by themselves (decay_pcp_high() in refresh_cpu_vm_stats(), 6.7,
- * 51a755c56dc0 "mm: tune PCP high automatically"). They do not while their length is fixed, here to
- * more than they have.
+ * since the limits of these lists go down by themselves (decay_pcp_high() in
+ * refresh_cpu_vm_stats(), 6.7, 51a755c56dc0 "mm: tune PCP high automatically"). Not while they are
+ * fixed, here to more than a list has.
  */
 void snapshot_print_at_once(void)
 {
