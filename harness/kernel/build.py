@@ -294,7 +294,7 @@ class _Tuxmake:
             # tuxmake 1.45 runs olddefconfig behind fragments of its own only.
             *(f"--kconfig={config}", "--kconfig-add=make:olddefconfig", "--wrapper=ccache"),
             *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
-            f"--jobs={os.cpu_count() or 1}",
+            f"--jobs={(os.cpu_count() or 1) + 1}",  # one waits for the disk, or for make
             f"CROSS_COMPILE={self.toolchain.prefix}",
             *_NO_TREES,
             *(f"{name}={value}" for name, value in self.kernel.make.items()),

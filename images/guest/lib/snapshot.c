@@ -516,7 +516,8 @@ static void set_policy(int policy, int priority)
  * That would be so with what a CPU gives back of its list of free pages behind its own folding,
  * since the limits of these lists go down by themselves (decay_pcp_high() in
  * refresh_cpu_vm_stats(), 6.7, 51a755c56dc0 "mm: tune PCP high automatically"). Not while they are
- * fixed, here to more than a list has.
+ * fixed, here to more than a list has. And the first folding of a guest may have the kernel start
+ * another worker (maybe_create_worker() in kernel/workqueue.c), whose pages the second one counts.
  */
 void snapshot_print_at_once(void)
 {
@@ -528,6 +529,7 @@ void snapshot_print_at_once(void)
 	fixed = setting_replace(LIST_FRACTION, LONGEST_LISTS, fraction);
 	if (!area_count)
 		find_areas();
+	fold_counters();
 	settled = read_all(&sums, false);
 	if (fixed)
 		setting_put(LIST_FRACTION, fraction);
