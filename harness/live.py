@@ -14,7 +14,6 @@ from harness.cma import counters, reality
 from harness.cma.areas import Survey
 from harness.cma.audit import audit, audited
 from harness.cma.counters import Snapshot
-from harness.cma.shell import Shell
 from harness.copies import Copies
 from harness.coverage import counters as executed
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
@@ -35,13 +34,12 @@ _TOGETHER = (
 )
 
 
-def unchanged(before: Snapshot | None, waiting: Shell) -> bool:
-    """Whether all is as it was, in a guest where cma-case waits.
+def unchanged(before: Snapshot | None, *looks: Callable[[], Snapshot]) -> bool:
+    """Whether all is as it was; the next look is taken only if the one before found otherwise.
 
-    It looks a second time only if the first was in the middle of something.
+    The first may have been in the middle of something.
     """
-    takes = (counters.take_at_once, counters.take)
-    return any(not audit(before, take(waiting)) for take in takes)
+    return any(not audit(before, look()) for look in looks)
 
 
 class Unusable(GuestError):
@@ -276,7 +274,8 @@ class LiveCell(Closing):
         module may hold what it frees then.
         """
         run = self._modules[load]
-        if run.spotless(timeout * self._slow) and unchanged(self._before, waiting):
+        looks = (run.reading, lambda: counters.take(waiting))
+        if run.spotless(timeout * self._slow) and unchanged(self._before, *looks):
             return True
         if run.guest.machine.alive:
             run.leave()

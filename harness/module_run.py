@@ -17,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from harness import ktap
+from harness.cma import counters
+from harness.cma.counters import Snapshot
 from harness.errors import GuestDied, GuestError
 from harness.faults import Fault, extract
 from harness.guest import marks
 from harness.guest.guest import Guest
 from harness.guest.kmemleak import Blind
 from harness.guest.running import Running
-from harness.guest.stream import LONGEST_MATCH
 from harness.guest.waiting import Waiting
 from harness.kernel.kunit_elf import Suite
 from harness.ktap.tree import worse
@@ -36,7 +37,7 @@ KUNIT_FILTER = "/sys/module/kunit/parameters/filter_glob"
 _START_SECONDS = 30.0
 _UNLOAD_SECONDS = 30.0
 _PRINT_SECONDS = 60.0  # a slow console prints 10 KiB a second
-_OURS = "cma-harness: printed up to here "
+_OURS = "cma-harness: printed up to here "  # images/guest/cma-case.c says it too
 _SLICE = 1.0  # seconds between two looks at a case's deadline
 _NONE = "none.of-them"  # a filter that lets no case through
 Key = tuple[str, int]  # a case: its suite's name, and its number in the suite's plan
@@ -141,7 +142,8 @@ class ModuleRun:
         self._report: ktap.Report | None = None
         self.damaged = False  # whether the guest must be replaced
         shell, command = (waiting, load.line) if waiting else (guest.console, load.insmod)
-        self._running = Running(guest.console, shell.begin(command, _START_SECONDS))
+        self._mark = shell.begin(command, _START_SECONDS)
+        self._running = Running(guest.console, self._mark)
 
     def outcome(self, suite: str, number: int, timeout: float) -> Outcome:
         """Return how a case ended; wait up to `timeout` seconds for each next result.
@@ -182,6 +184,10 @@ class ModuleRun:
         self._advance(timeout, None)
         return self._running.status == 0 and not self._problems and not self._strays()
 
+    def reading(self) -> Snapshot:
+        """Return what cma-case read of CMA when the load had ended, which is to be well."""
+        return counters.parse(self._running.output)
+
     def leave(self) -> None:
         """Have the console's shell unload the module that cma-case has loaded."""
         if self._waiting is not None:
@@ -211,29 +217,26 @@ class ModuleRun:
         """Return the cases whose results the kernel has still to print when insmod has ended.
 
         A console may have a thread that prints (nbcon, since 6.13; amba-pl011 of 7.3 has). Messages
-        keep their order: one of our own comes behind all that were said before.
+        keep their order: one that is ours comes behind all that were said before.
         """
-        mark = marks.fresh()
-        seen = b""
         late: tuple[ktap.Case, ...] = ()
         deadline = time.monotonic() + _PRINT_SECONDS
         with suppress(GuestDied):  # what it had said is there, and the next wait tells the rest
-            self._say(_OURS + mark.decode())
-            while mark not in seen:
+            last = self._last_words()
+            while last not in self.guest.console.text(self._running.start):
                 if time.monotonic() >= deadline:
                     self._problems.append(f"printk did not get on within {_PRINT_SECONDS:g} s")
                     break
-                text = self.guest.console.read(_SLICE)
-                late += self._parser.feed(text)
-                seen = (seen + text)[-LONGEST_MATCH:]
+                late += self._parser.feed(self.guest.console.read(_SLICE))
         return late
 
-    def _say(self, text: str) -> None:
-        """Have the kernel log a text, without waiting for that."""
+    def _last_words(self) -> bytes:
+        """Return what the kernel logs behind all of the load's; cma-case has it log that."""
         if self._waiting is not None:
-            self._waiting.begin(f"say {text}", _START_SECONDS)
-        else:
-            self.guest.console.send(f"echo '{text}' >/dev/kmsg\n".encode())
+            return _OURS.encode() + self._mark
+        text = _OURS.encode() + marks.fresh()
+        self.guest.console.send(b"echo '%s' >/dev/kmsg\n" % text)
+        return text
 
     def _flushed(self, deadline: float) -> bool:
         """Whether, at the deadline, printk still held back a result.

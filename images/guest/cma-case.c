@@ -5,9 +5,12 @@
  * Guests are stored while it waits for a line. In a copy nothing has to be forked, executed or
  * paged in then, which under TCG, whose translations are not stored, takes longer than the case.
  *
- * What is asked for comes as lines, "MARK load FILTER FILE [PARAMETER ...]", "MARK say TEXT",
+ * What is asked for comes as lines, "MARK load FILTER FILE [PARAMETER ...]" and
  * "MARK cma-snapshot [--pages|--at-once]"; behind what each prints comes "MARK:STATUS.". The
  * terminal must not echo.
+ *
+ * Whoever loads wants to know of the end of what the kernel printed, and what has become of CMA:
+ * both come with the load, before the kernel finds time for what is behind it.
  */
 
 #define _GNU_SOURCE
@@ -29,6 +32,7 @@
 #define KMSG "/dev/kmsg"
 #define FIRST_SCAN "/sys/module/rcutree/parameters/jiffies_till_first_fqs"
 #define LATER "30"
+#define PRINTED "cma-harness: printed up to here " /* harness/module_run.py waits for it */
 #define LONGEST 4096	/* of n_tty in canonical mode */
 
 static const char usage_text[] =
@@ -37,8 +41,9 @@ static const char usage_text[] =
 	"Say \"cma-case: waiting\", then do what each line of standard input asks for:\n"
 	"\n"
 	"  MARK load FILTER FILE [PARAMETER ...]   have KUnit run the cases that FILTER names alone,\n"
-	"                                          and load the module FILE\n"
-	"  MARK say TEXT                           have the kernel log TEXT\n"
+	"                                          load the module FILE, have the kernel log\n"
+	"                                          \"" PRINTED "MARK\", and do as\n"
+	"                                          cma-snapshot --at-once\n"
 	"  MARK cma-snapshot [--pages]             as the program of that name\n"
 	"  MARK cma-snapshot --at-once             the same of one reading, before all other work\n"
 	"\n"
@@ -96,6 +101,7 @@ static void free_again(void)
 
 static int load(const char *filter, const char *file, const char *parameters)
 {
+	char text[LONGEST];
 	int fd, status = EXIT_OK;
 
 	put_off_freeing();
@@ -108,6 +114,11 @@ static int load(const char *filter, const char *file, const char *parameters)
 		status = EXIT_ERRNO;
 	}
 	close(fd);
+	/* Without a newline printk would keep it until the next message. */
+	snprintf(text, sizeof(text), PRINTED "%s\n", mark);
+	setting_put(KMSG, text);
+	if (status == EXIT_OK)
+		snapshot_print_at_once();
 	return status;
 }
 
@@ -121,13 +132,7 @@ static int work(const char *what, char *rest)
 			usage_error("load what?", what);
 		return load(filter, file, rest ? rest : "");
 	}
-	if (!strcmp(what, "say")) {
-		char text[LONGEST + 1];
-
-		/* Without a newline printk would keep it until the next message. */
-		snprintf(text, sizeof(text), "%s\n", rest);
-		setting_put(KMSG, text);
-	} else if (!strcmp(what, "cma-snapshot")) {
+	if (!strcmp(what, "cma-snapshot")) {
 		if (!strcmp(rest, "--at-once")) {
 			snapshot_print_at_once();
 		} else {

@@ -37,7 +37,7 @@ def test_an_answer_is_without_what_the_kernel_says() -> None:
     assert fake.typed[0].split(b" ", 1)[1] == b"cma-snapshot\n"
 
 
-@pytest.mark.parametrize("command", ["say " + "x" * 4000, "say one\nsay two"])
+@pytest.mark.parametrize("command", ["load " + "x" * 4000, "load one\nload two"])
 def test_what_is_no_line_is_refused(command: str) -> None:
     with pytest.raises(UsageError):
         Waiting(cast("Console", Fake(b"", 0))).begin(command, 1)

@@ -34,6 +34,7 @@
 #define LIST_FRACTION "/proc/sys/vm/percpu_pagelist_high_fraction"	/* 5.14, 74f44822097c */
 #define LONGEST_LISTS "8"	/* MIN_PERCPU_PAGELIST_HIGH_FRACTION: an eighth of each zone */
 #define READINGS 200
+#define AT_ONCE 3
 #define PAUSE_US 2000
 #define MAX_ZONES 16
 #define MAX_TYPES 8
@@ -508,31 +509,48 @@ static void set_policy(int policy, int priority)
 		die("sched_setscheduler");
 }
 
+/* Whether the free lists hold what the counters say; one that is too long to be counted does. */
+static bool lists_agree(void)
+{
+	for (unsigned int i = 0; i < zone_count; i++) {
+		unsigned long free = 0;
+
+		for (unsigned int type = 0; type < type_count; type++)
+			free += zones[i].free[type];
+		if (zones[i].numbers[Z_PRESENT] && !zones[i].capped &&
+		    free != zones[i].numbers[Z_FREE])
+			return false;
+	}
+	return true;
+}
+
 /*
- * Behind the first folding nothing is waited for, and a process of the real-time class is not put
- * off for one of the kernel's workers. A change that no second folding shows makes the counters and
- * the lists differ, which whoever compares them sees.
+ * Behind the folding nothing is waited for, and a process of the real-time class is not put off for
+ * one of the kernel's workers. A change that no second folding shows makes the counters and the
+ * lists differ, which whoever compares them sees.
  *
  * That would be so with what a CPU gives back of its list of free pages behind its own folding,
  * since the limits of these lists go down by themselves (decay_pcp_high() in
  * refresh_cpu_vm_stats(), 6.7, 51a755c56dc0 "mm: tune PCP high automatically"). Not while they are
- * fixed, here to more than a list has. And the first folding of a guest may have the kernel start
- * another worker (maybe_create_worker() in kernel/workqueue.c), whose pages the second one counts.
+ * fixed, here to more than a list has. And to fold, the kernel may start further workers
+ * (maybe_create_worker() in kernel/workqueue.c), which takes pages: it is read again if that may be.
  */
 void snapshot_print_at_once(void)
 {
 	static char fraction[SETTING_SIZE];
 	bool settled, fixed;
 	struct sums sums;
+	int readings = 0;
 
 	set_policy(SCHED_FIFO, 1);
 	fixed = setting_replace(LIST_FRACTION, LONGEST_LISTS, fraction);
 	if (!area_count)
 		find_areas();
-	fold_counters();
-	settled = read_all(&sums, false);
+	do
+		settled = read_all(&sums, false);
+	while (++readings < AT_ONCE && !(settled && lists_agree()));
 	if (fixed)
 		setting_put(LIST_FRACTION, fraction);
 	set_policy(SCHED_OTHER, 0); /* whoever prints is no better than others */
-	print_all(settled, 1, false);
+	print_all(settled, readings, false);
 }
