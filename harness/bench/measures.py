@@ -105,7 +105,7 @@ class Bench:
         bare = self._bare(launch)
         ours, theirs = [], []
         with self.progress.phase("bench", "booting, and raw QEMU beside it") as phase:
-            for number in range(max(3, self.repeat // 2)):
+            for number in range(self.repeat):
                 ours.append(_timed(partial(self._booted, launch, number)))
                 theirs.append(_timed(partial(_raw, bare, self.work / f"raw-{number}")))
             phase.note("booted, and raw QEMU beside it")
