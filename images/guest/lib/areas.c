@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "report.h"
+#include "text.h"
 
 #define DEBUGFS "/sys/kernel/debug/cma"
 #define NODES "/proc/device-tree/reserved-memory"
@@ -21,29 +22,28 @@
 /* Where base_pfn and count stand: in a directory for each range since 6.15, above it before. */
 static const char * const places[] = { "", "ranges/0/" };
 
-FILE *area_open(const struct area *area, const char *file)
+static char *text_in(const struct area *area, const char *file)
 {
 	char path[256];
 
 	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
-		FILE *found;
+		char *text;
 
 		snprintf(path, sizeof(path), "%s/%s%s", area->directory, places[i], file);
-		found = fopen(path, "r");
-		if (found)
-			return found;
+		text = text_of(path);
+		if (text)
+			return text;
 	}
 	die(path);
 }
 
 uint64_t area_get(const struct area *area, const char *file)
 {
-	FILE *from = area_open(area, file);
-	uint64_t value;
+	char *text = text_in(area, file), *end;
+	uint64_t value = strtoull(text, &end, 10);
 
-	if (fscanf(from, "%" SCNu64, &value) != 1)
+	if (end == text)
 		die_of(EIO, file);
-	fclose(from);
 	return value;
 }
 
@@ -65,12 +65,14 @@ int area_set(const struct area *area, const char *file, uint64_t value)
 
 size_t area_bitmap(const struct area *area, uint32_t *words)
 {
-	FILE *from = area_open(area, "bitmap");
-	size_t count = 0;
+	char *text = text_in(area, "bitmap"), *end;
+	size_t count;
 
-	while (count < area_words(area) && fscanf(from, "%" SCNu32, &words[count]) == 1)
-		count++;
-	fclose(from);
+	for (count = 0; count < area_words(area); count++, text = end) {
+		words[count] = strtoul(text, &end, 10);
+		if (end == text)
+			break;
+	}
 	return count;
 }
 

@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #define MAX_AREAS 32
 
@@ -24,10 +23,7 @@ size_t areas_read(struct area areas[MAX_AREAS]);
 /* The one called @name; ends the program with the names there are when there is none. */
 const struct area *area_named(const struct area *areas, size_t count, const char *name);
 
-/* A file of the area's directory, open for reading; it is in another place since 6.15. */
-FILE *area_open(const struct area *area, const char *file);
-
-/* The number in such a file. */
+/* The number in a file of the area's directory. */
 uint64_t area_get(const struct area *area, const char *file);
 
 /* Returns 0 or -1 with errno. */

@@ -27,6 +27,7 @@
 #include "frames.h"
 #include "report.h"
 #include "setting.h"
+#include "text.h"
 
 #define SYSFS "/sys/kernel/mm/cma"
 #define KPAGEFLAGS "/proc/kpageflags"
@@ -96,51 +97,55 @@ static struct number vmstat[] = {
 	{ "cma_alloc_success", MISSING }, { "cma_alloc_fail", MISSING },
 };
 
-static FILE *must_open(const char *path)
-{
-	FILE *file = fopen(path, "re");
-
-	if (!file)
-		die(path);
-	return file;
-}
-
 /* The number in a file, MISSING when there is no such file. */
 __attribute__((format(printf, 1, 2)))
 static unsigned long number_in(const char *format, ...)
 {
 	unsigned long value;
 	char path[PATH_MAX];
+	char *text, *end;
 	va_list args;
-	FILE *file;
 
 	va_start(args, format);
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
-	file = fopen(path, "re");
-	if (!file && errno == ENOENT)
+	text = text_of(path);
+	if (!text && errno == ENOENT)
 		return MISSING;
-	if (!file || fscanf(file, "%lu", &value) != 1)
+	if (!text)
 		die(path);
-	fclose(file);
+	value = strtoul(text, &end, 10);
+	if (end == text)
+		die_of(EIO, path);
 	return value;
+}
+
+/* Take a line "key value" apart; false when it is another. */
+static bool key_value(char *line, char **key, unsigned long *value)
+{
+	char *end, *number;
+
+	*key = text_word(&line);
+	number = text_word(&line);
+	if (!number)
+		return false;
+	*value = strtoul(number, &end, 10);
+	return end != number;
 }
 
 /* Fill in those numbers of a "key value" file that it has. */
 static void read_numbers(const char *path, struct number *numbers, size_t count)
 {
-	FILE *file = must_open(path);
-	char line[256], key[NAME];
+	char *text = text_of_existing(path), *line, *key;
 	unsigned long value;
 
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%63s %lu", key, &value) != 2)
+	while ((line = text_line(&text))) {
+		if (!key_value(line, &key, &value))
 			continue;
 		for (size_t i = 0; i < count; i++)
 			if (!strcmp(numbers[i].key, key))
 				numbers[i].value = value;
 	}
-	fclose(file);
 }
 
 static struct zone *zone_named(int node, const char *name)
@@ -151,10 +156,26 @@ static struct zone *zone_named(int node, const char *name)
 	if (zone_count == MAX_ZONES)
 		die_of(E2BIG, "zones");
 	zones[zone_count] = (struct zone){ .node = node };
-	strcpy(zones[zone_count].name, name);
+	snprintf(zones[zone_count].name, NAME, "%s", name);
 	for (size_t i = 0; i < Z_NUMBERS; i++)
 		zones[zone_count].numbers[i] = MISSING;
 	return &zones[zone_count++];
+}
+
+/* The zone that a line names, "Node 0, zone Normal" or "Node 0, zone Normal, ..."; NULL for none. */
+static struct zone *zone_of(char **line)
+{
+	char *word = text_word(line), *node, *name;
+
+	if (!word || strcmp(word, "Node"))
+		return NULL;
+	node = text_word(line);
+	word = text_word(line);
+	name = text_word(line);
+	if (!name || strcmp(word, "zone"))
+		return NULL;
+	name[strcspn(name, ",")] = '\0';
+	return zone_named(atoi(node), name);
 }
 
 static void zone_number(struct zone *zone, const char *key, unsigned long value)
@@ -174,88 +195,78 @@ static void zone_number(struct zone *zone, const char *key, unsigned long value)
 
 static void read_zoneinfo(void)
 {
-	FILE *file = must_open("/proc/zoneinfo");
-	char line[256], key[NAME];
+	char *text = text_of_existing("/proc/zoneinfo"), *line, *key;
 	struct zone *zone = NULL;
 	unsigned long value;
-	int node;
 
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "Node %d, zone %63s", &node, key) == 2) {
-			zone = zone_named(node, key);
+	while ((line = text_line(&text))) {
+		if (!strncmp(line, "Node ", 5)) {
+			zone = zone_of(&line);
 			zone->per_cpu = zone->cpus = zone->user = 0;
 			zone->capped = false;
-		} else if (zone && sscanf(line, " %63s %lu", key, &value) == 2) {
+		} else if (zone && key_value(line, &key, &value)) {
 			zone_number(zone, key, value);
 		}
 	}
-	fclose(file);
 }
 
-/* Pages on the free lists of one migratetype: the line's columns are blocks of order 0, 1, ... */
-static void read_free_list(const char *line, const char *columns)
+/*
+ * Pages on the free lists of one migratetype: "Node 0, zone Normal, type Movable" and columns,
+ * which are blocks of order 0, 1, ...
+ */
+static void read_free_list(char *line)
 {
-	char name[NAME], type[NAME];
+	struct zone *zone = zone_of(&line);
+	char *type, *end;
 	unsigned int order = 0, i = 0;
-	struct zone *zone;
-	char *end;
-	int node;
 
-	if (sscanf(line, "Node %d, zone %63[^,], type %63s", &node, name, type) != 3)
+	if (!zone || !text_word(&line))
 		return;
-	zone = zone_named(node, name);
+	type = text_word(&line);
 	while (i < type_count && strcmp(type_names[i], type))
 		i++;
 	if (i == MAX_TYPES)
 		return;
 	if (i == type_count)
-		strcpy(type_names[type_count++], type);
+		snprintf(type_names[type_count++], NAME, "%s", type);
 	zone->free[i] = 0;
-	zone->capped |= strchr(columns, '>') != NULL;	/* over 100000 blocks are not counted */
-	for (;; columns = end) {
-		unsigned long blocks = strtoul(columns, &end, 10);
+	zone->capped |= strchr(line, '>') != NULL;	/* over 100000 blocks are not counted */
+	for (;; line = end) {
+		unsigned long blocks = strtoul(line, &end, 10);
 
-		if (end == columns)
+		if (end == line)
 			break;
 		zone->free[i] += blocks << order++;
 	}
 }
 
 /* A line of "Number of blocks type": the columns are the types, in the order of the lists above. */
-static void read_blocks(const char *line)
+static void read_blocks(char *line)
 {
-	char name[NAME];
-	struct zone *zone;
-	int node, used;
-	char *end;
+	struct zone *zone = zone_of(&line);
 
-	if (sscanf(line, "Node %d, zone %63s %n", &node, name, &used) != 2)
-		return;
-	zone = zone_named(node, name);
-	for (unsigned int i = 0; i < type_count; i++, line = end, used = 0)
-		zone->blocks[i] = strtoul(line + used, &end, 10);
+	for (unsigned int i = 0; zone && i < type_count; i++)
+		zone->blocks[i] = strtoul(line, &line, 10);
 }
 
 static void read_pagetypeinfo(void)
 {
+	static const char page_block[] = "Pages per block:";
 	enum { LISTS, BLOCKS, REST } part = LISTS;
-	FILE *file = must_open("/proc/pagetypeinfo");
-	char line[1024];
+	char *text = text_of_existing("/proc/pagetypeinfo"), *line;
 
-	while (fgets(line, sizeof(line), file)) {
-		char *type = strstr(line, ", type ");
-
-		sscanf(line, "Pages per block: %lu", &block_pages);
+	while ((line = text_line(&text))) {
+		if (!strncmp(line, page_block, strlen(page_block)))
+			block_pages = strtoul(line + strlen(page_block), NULL, 10);
 		if (!strncmp(line, "Number of blocks", 16))
 			part = BLOCKS;
 		else if (!strncmp(line, "Number of mixed", 15))
 			part = REST;
-		else if (part == LISTS && type)
-			read_free_list(line, type + strlen(", type ") + 12);
+		else if (part == LISTS && strstr(line, ", type "))
+			read_free_list(line);
 		else if (part == BLOCKS)
 			read_blocks(line);
 	}
-	fclose(file);
 }
 
 #define KPF(name) (1ull << KPF_##name)
