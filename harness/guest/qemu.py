@@ -193,13 +193,14 @@ def _network(launch: Launch) -> tuple[str, ...]:
     """The forwarded port is chosen by the host's kernel; QMP's `info usernet` tells which.
 
     rng-builtin costs no reading of the host's devices and follows `-seed`. virtio-net-device is
-    the virtio-mmio card, which has no boot ROM.
+    the virtio-mmio card, which has no boot ROM; a guest that was restored is where it was, and need
+    not tell its neighbours (guest_announce).
     """
     if not launch.network:
         return ("-nic", "none")
     return (
         *("-netdev", f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:{SSH_PORT}"),
-        *("-device", "virtio-net-device,netdev=net0"),
+        *("-device", "virtio-net-device,netdev=net0,guest_announce=off"),
         *("-object", "rng-builtin,id=rng0"),
         *("-device", "virtio-rng-device,rng=rng0"),
     )

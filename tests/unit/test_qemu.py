@@ -62,7 +62,7 @@ def test_the_console_is_the_serial_port_of_its_index():
 def test_the_network_is_closed_but_for_ssh_on_the_loopback():
     command = argv(replace(LAUNCH, network=True), SOCKETS)
     assert ("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22") in pairs(command)
-    assert ("-device", "virtio-net-device,netdev=net0") in pairs(command)
+    assert ("-device", "virtio-net-device,netdev=net0,guest_announce=off") in pairs(command)
     assert ("-object", "rng-builtin,id=rng0") in pairs(command)
     assert "-nic" not in command
 
