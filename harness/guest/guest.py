@@ -326,6 +326,7 @@ def _await(machine: Machine, console: Console, pattern: bytes, timeout: float, d
     )
     while True:
         left = deadline - time.monotonic()
+        heard = console.heard
         try:
             console.wait_for(pattern, min(_LOOK_SECONDS, max(0.0, left)), doing)
         except GuestTimeout as error:
@@ -336,8 +337,9 @@ def _await(machine: Machine, console: Console, pattern: bytes, timeout: float, d
                     next_step=error.next_step,
                     tail=error.tail,
                 ) from error
-            with suppress(GuestDied):  # the console says how
-                _raise_if_stuck(stuck, console, doing)
+            if console.heard == heard:  # who speaks gets on; a look takes the guest's time
+                with suppress(GuestDied):  # the console says how
+                    _raise_if_stuck(stuck, console, doing)
         else:
             return
 

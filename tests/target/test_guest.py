@@ -44,6 +44,7 @@ COMMANDS = {
     r"printf 'gr\303\274n\t\001|\r\n'": (0, "grün\t\x01|\r\n"),
     "cat; echo no input": (0, "no input\n"),
     "sh -c 'kill -9 $$'; exit $?": (137, "Killed\n"),
+    "grep -q PPid:.$$ /proc/self/status && echo mine": (0, "mine\n"),
     "cd /tmp; HOME=/mnt; pwd": (0, "/tmp\n"),
     "echo $HOME; pwd": (0, "/root\n/root\n"),  # nothing is left of the command before
     "echo a; echo said by the kernel >/dev/kmsg; echo b": (0, "a\nb\n"),
