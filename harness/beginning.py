@@ -14,37 +14,28 @@ from harness.cma import areas, counters
 from harness.cma.areas import Survey
 from harness.cma.counters import Snapshot
 from harness.guest.guest import Guest
-from harness.module_run import KUNIT_FILTER
 
 _ABOUT_AREAS = re.compile(r"^\[.*(?:[Rr]eserved mem|\bcma\b|CMA).*\b", re.M)
-_SECONDS = 60.0
 
 
 class Beginning(BaseModel):
-    """Of CMA: its areas, all its counters, and the kernel's messages about it.
-
-    `filters` is whether the kernel's KUnit can be told which case of a module to run.
-    """
+    """Of CMA: its areas, all its counters, and the kernel's messages about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     survey: Survey
     snapshot: Snapshot
     messages: tuple[str, ...]
-    filters: bool
 
 
 def look(guest: Guest) -> Beginning:
     """Look at a guest that is up and has done nothing yet. Raises `GuestError`."""
     console = guest.console
     survey = areas.survey(console)
-    # Its mode, for root may write to any file that sysfs has; what is 0400 refuses then.
-    mode = console.run(f"stat -c %a {KUNIT_FILTER}", _SECONDS).output.strip()
     snapshot = counters.take(console, pages=True)
     said = console.text().decode("utf-8", "replace")
     return Beginning(
         survey=survey,
         snapshot=snapshot,
         messages=tuple(_ABOUT_AREAS.findall(said)),
-        filters=mode == "600",
     )

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from harness import beginning, boots
@@ -161,5 +162,11 @@ def _inputs(prepared: Prepared, launch: Launch) -> dict[str, object]:
         "files": [digest_file(file) for file in files],
         "modules": modules,
         "command": argv(hardware, Sockets(Path("c"), Path("q"), Path("l"))),
-        "qemu": (run([launch.program, "--version"]).output, program.st_size, program.st_mtime_ns),
+        "qemu": (_version(launch.program), program.st_size, program.st_mtime_ns),
     }
+
+
+@cache
+def _version(program: str) -> str:
+    """Ask once; to start it takes as long as a guest's restoring."""
+    return run([program, "--version"]).output

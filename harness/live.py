@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from harness import beginning, boots
@@ -22,6 +23,7 @@ from harness.guest import kmemleak
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
 from harness.guest.waiting import Waiting
+from harness.kernel.kunit_elf import chooses_cases
 from harness.kernel.symbols import Symbols
 from harness.module_run import KUNIT_FILTER, Load, ModuleRun, Outcome
 from harness.results.record import Span
@@ -199,7 +201,7 @@ class LiveCell(Closing):
         """
         if not self._apart(load):
             return self.outcome(load, suite, number, timeout)
-        if not load.names(suite, number) or not self._filters():
+        if not load.names(suite, number) or not self._chooses:
             if load not in self._modules:
                 self._fresh()
             return self.outcome(load, suite, number, timeout)
@@ -224,7 +226,7 @@ class LiveCell(Closing):
         """
         if not self._apart(load) or load in self._modules:
             end = self.module_end(load, timeout)
-            together = self._apart(load) and not self._filters()
+            together = self._apart(load) and not self._chooses
             return replace(end, message=f"{_TOGETHER}\n{end.message}") if together else end
         empty = load.empty()
         self._fresh()
@@ -232,6 +234,19 @@ class LiveCell(Closing):
             return self._ended(empty, timeout)
         finally:
             self._forget(empty)
+
+    def all_alone(self, load: Load) -> bool:
+        """Whether each case of a module would have a guest to itself, and its end too."""
+        named = all(
+            load.names(suite.name, number)
+            for suite in load.suites
+            for number in range(1, len(suite.cases) + 1)
+        )
+        return self._apart(load) and named and self._chooses
+
+    @cached_property
+    def _chooses(self) -> bool:
+        return chooses_cases(self.prepared.kernel.vmlinux)
 
     def _apart(self, load: Load) -> bool:
         """Whether cases of a module can have guests of their own."""
@@ -280,12 +295,6 @@ class LiveCell(Closing):
         if run.guest.machine.alive:
             run.leave()
         return False
-
-    def _filters(self) -> bool:
-        """Whether the kernel's KUnit can be told which case of a module to run."""
-        self._tried(self._know)
-        assert self._begun is not None
-        return self._begun.filters
 
     def load(self, load: Load, timeout: float) -> Outcome:
         """Load a module that has no cases of its own, and return how that went."""

@@ -32,7 +32,7 @@ from harness.results import from_ktap
 from harness.results.record import Metric, Span
 from harness.verdict import Verdict
 
-# Modules heed it, and it can be written to, where it has mode 0600; 6.12 has, 6.1 has not.
+# Modules heed it where it can be written to (harness.kernel.kunit_elf.chooses_cases).
 KUNIT_FILTER = "/sys/module/kunit/parameters/filter_glob"
 _START_SECONDS = 30.0
 _UNLOAD_SECONDS = 30.0

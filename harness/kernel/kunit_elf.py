@@ -10,17 +10,21 @@ the module's own DWARF.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.kernel.elf import Memory, open_elf, reading
+from harness.kernel.elf import Memory, open_elf, reading, symbols_named
 
 _SECTIONS = (".kunit_test_suites", ".kunit_init_test_suites")
 _STRUCTS = ("kunit_suite", "kunit_case")
 _WORD = 4  # bytes of a pointer
+_FILTER = "__param_filter_glob"  # a struct kernel_param; kunit.filter_glob in lib/kunit/executor.c
+_PERMISSIONS = struct.Struct("<12xH")  # behind its name, its module and its operations
+_WRITABLE = 0o200
 _MOST = 10_000  # cases of a suite, suites of an array: more is a damaged file
 
 
@@ -62,6 +66,24 @@ def read_suites(ko: Path) -> tuple[Suite, ...]:
             for section in found
             for at in reader.suites(section["sh_addr"], section["sh_size"])
         )
+
+
+def chooses_cases(vmlinux: Path) -> bool:
+    """Whether the kernel's KUnit can be told, while it runs, which cases of a module to run.
+
+    Modules heed its parameter filter_glob where that can be written to: 6.12 and 7.3 let it, 5.10
+    has none, and that of 6.1 is for what is built in.
+    """
+    with reading(vmlinux):
+        elf = open_elf(vmlinux)
+        found = symbols_named(elf, frozenset({_FILTER}))
+        if not found:
+            return False
+        address, _ = found[_FILTER]
+        (offset,) = elf.address_offsets(address, _PERMISSIONS.size)
+        elf.stream.seek(offset)
+        (permissions,) = _PERMISSIONS.unpack(elf.stream.read(_PERMISSIONS.size))
+        return bool(permissions & _WRITABLE)
 
 
 @dataclass(frozen=True, slots=True)

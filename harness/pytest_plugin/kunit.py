@@ -68,7 +68,7 @@ class CaseItem(TargetItem):
     def outcome(self, live: LiveCell) -> Outcome:
         """Wait for the case's result; it has a guest and a load to itself, or shares them."""
         timeout: float = self.config.option.case_timeout
-        one = live.alone if _isolates(self.config, self.load) else live.outcome
+        one = live.alone if isolates(self.config, self.load) else live.outcome
         return one(self.load, self.suite, self.number, timeout)
 
 
@@ -88,11 +88,11 @@ class ModuleItem(TargetItem):
     def outcome(self, live: LiveCell) -> Outcome:
         """Unload the module; where no case of it has left it loaded, load it for that."""
         timeout: float = self.config.option.case_timeout
-        end = live.end_apart if _isolates(self.config, self.load) else live.module_end
+        end = live.end_apart if isolates(self.config, self.load) else live.module_end
         return self.told(end(self.load, timeout))
 
 
-def _isolates(config: pytest.Config, load: Load) -> bool:
+def isolates(config: pytest.Config, load: Load) -> bool:
     """Whether each case of a module is to have a guest of its own."""
     isolate: bool = config.option.isolate
     return bool(load.suites) and (isolate or not load.shares_guest)

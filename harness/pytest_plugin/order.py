@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from harness.live import LiveCell
 from harness.pytest_plugin.external import ExternalNode, LoadItem
 from harness.pytest_plugin.items import LayoutItem, LeakItem
-from harness.pytest_plugin.kunit import CaseItem, KbuildFile, ModuleItem
+from harness.pytest_plugin.kunit import CaseItem, KbuildFile, ModuleItem, isolates
 from harness.pytest_plugin.stash import SESSION
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Put the layout first, each module's end and each file's leaks behind it; plan the record.
+    """Put the layout first, each module's end and each file's leaks to it; plan the record.
 
     Here, and not in pytest_collection_modifyitems, all that is deselected (-k, --lf) is gone.
     """
@@ -25,23 +25,35 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     items: list[pytest.Item] = []
     if session.items:
         items.append(LayoutItem.from_parent(session, name="layout", nodeid="layout"))
-        items += _with_ends(session.items, kept.live)
+        items += _with_ends(session, kept.live)
         items += _ends_of_staying(session)
     session.items[:] = items  # pytest counts what is in this list
     kept.plan(item.nodeid for item in items)
 
 
-def _with_ends(items: Sequence[pytest.Item], live: LiveCell) -> Iterator[pytest.Item]:
-    """Yield the items, and behind the last of each module and file what ends it."""
-    last = {item.load: item for item in items if isinstance(item, CaseItem | LoadItem)}
+def _with_ends(session: pytest.Session, live: LiveCell) -> Iterator[pytest.Item]:
+    """Yield the items and, behind the last of each module and file, what ends it.
+
+    An end that has a guest to itself is before the module's cases, which have theirs: it takes as
+    long as several of them, and begun last it would be what a run of many workers waits for.
+    """
+    items = session.items
+    of_modules = [item for item in items if isinstance(item, CaseItem | LoadItem)]
+    last = {item.load: item for item in of_modules}
+    first = {item.load: item for item in reversed(of_modules)}
+    early = {load for load in last if isolates(session.config, load) and live.all_alone(load)}
     last_of_file = {item.path: item for item in items if item.getparent(pytest.Module)}
     for item in items:
+        if not isinstance(item, CaseItem | LoadItem):
+            yield item
+            if last_of_file.get(item.path) is item and live.finds_leaks:
+                yield _leak_item(item)
+            continue
+        if item.load in early and first[item.load] is item:
+            yield _module_item(item)
         yield item
-        if isinstance(item, CaseItem | LoadItem):
-            if last[item.load] is item and item.load not in live.staying:
-                yield _module_item(item)
-        elif last_of_file.get(item.path) is item and live.finds_leaks:
-            yield _leak_item(item)
+        if item.load not in (*early, *live.staying) and last[item.load] is item:
+            yield _module_item(item)
 
 
 def _ends_of_staying(session: pytest.Session) -> Iterator[pytest.Item]:

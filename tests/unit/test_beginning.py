@@ -5,13 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
 from test_audit import LINES, sound
 
 from harness.beginning import Beginning, look
 from harness.cma.areas import LiveArea
 from harness.guest.guest import Guest
-from harness.module_run import KUNIT_FILTER
 
 SAID = (
     b"[    0.000000] Reserved memory: created CMA memory pool at 0x50400000, size 32 MiB\r\n"
@@ -21,8 +19,8 @@ SAID = (
 SURVEYED = "./a/base_pfn:328704\n./a/count:8192\n./a/used:0\n/proc/meminfo:CmaTotal:   49152 kB\n"
 
 
-def guest(mode: str) -> Guest:
-    answers = {KUNIT_FILTER: mode, "cma-snapshot": "\n".join(LINES), "meminfo": SURVEYED}
+def guest() -> Guest:
+    answers = {"cma-snapshot": "\n".join(LINES), "meminfo": SURVEYED}
 
     def run(command: str, timeout: float) -> Any:
         (output,) = (answer for word, answer in answers.items() if word in command)
@@ -32,20 +30,13 @@ def guest(mode: str) -> Guest:
 
 
 def test_what_a_guest_has():
-    begun = look(guest("600\n"))
+    begun = look(guest())
     assert begun.survey.areas == (LiveArea("a", 328704 << 12, 32 << 20, 0),)
     assert begun.survey.meminfo == {"CmaTotal": 48 << 20}
     assert begun.snapshot == sound()
     assert [line.split("] ")[1][:12] for line in begun.messages] == ["Reserved mem", "cma: Initial"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "filters"), [("600\n", True), ("400\n", False), ("stat: can't stat\n", False)]
-)
-def test_whether_cases_can_be_run_alone(mode, filters):
-    assert look(guest(mode)).filters is filters
-
-
 def test_it_is_the_same_when_it_has_been_kept():
-    begun = look(guest("600\n"))
+    begun = look(guest())
     assert Beginning.model_validate_json(begun.model_dump_json(by_alias=True)) == begun
