@@ -26,8 +26,8 @@ def test_a_kernel_that_does_not_compile_is_told_by_the_compiler_s_complaint(tmp_
     chain = build.Toolchain("arm-", "gcc", "armhf")
     source = Source(tmp_path, "1", "6.12.0", "linux", "1")
     work = tmp_path / "work"
-    make = build._Tuxmake(kernel, source, work, tmp_path / "out", chain, Cache(tmp_path / "cache"))
+    make = build._Make(kernel, source, work, tmp_path / "out", chain, Cache(tmp_path / "cache"))
     with pytest.raises(BuildFailed) as caught:
-        make(["kernel"], "allnoconfig", Phase("kernel", None))
+        make.everything(Phase("kernel", None))
     assert caught.value.what == f"mm/cma.c: In function 'f':\n{ERROR}"
     assert (caught.value.where, caught.value.next_step) == ("tuxmake", "see the log")
