@@ -118,6 +118,10 @@ def test_kunit_cases_one_by_one(run):
     assert found["broken_hang::comes_after"] is Verdict.PASS
     twins = [verdict for name, verdict in found.items() if "::twin" in name]
     assert twins == [Verdict.PASS, Verdict.FAIL]  # in one guest: a name says nothing here
+    # The end comes first where it has a guest to itself, and last in the one that twins share.
+    order = list(found)
+    assert order.index("broken_oops::unload") < order.index("broken_oops::passes")
+    assert order.index("broken_twins::unload") > max(order.index(n) for n in found if "::twin" in n)
 
 
 def test_a_stored_guest_serves_the_next_run_and_a_damaged_one_does_not(run, own_cache, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.kernel.kunit_elf import CaseSpec, Suite, read_suites
+from harness.kernel.kunit_elf import CaseSpec, Suite, chooses_cases, read_suites
 from harness.kernel.modinfo import module_info
 
 GCC = "arm-linux-gnueabihf-gcc"
@@ -240,3 +240,34 @@ def test_a_damaged_file_is_an_error_or_is_read(tmp_path, sound, data):
     for read in (read_suites, module_info):
         with suppress(HarnessError):
             read(ko)
+
+
+# include/linux/moduleparam.h of 6.12; a vmlinux is linked
+PARAMETER = """\
+static const struct kernel_param {
+	const char *name;
+	void *mod;
+	const void *ops;
+	const unsigned short perm;
+	signed char level;
+	unsigned char flags;
+	void *arg;
+} __param_filter_glob __attribute__((used, section("__param"))) = { "kunit.filter_glob", 0, 0, %s };
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "chooses"),
+    [
+        (PARAMETER % "0600", True),
+        (PARAMETER % "0444", False),
+        (PARAMETER % "0", False),
+        ("int other;\n", False),
+    ],
+)
+def test_whether_a_kernel_s_kunit_can_be_told_what_to_run(tmp_path, source, chooses):
+    (tmp_path / "kernel.c").write_text(source)
+    vmlinux = tmp_path / "vmlinux"
+    link = [GCC, "-nostdlib", "-static", "-Wl,-e,0", "-o", vmlinux, tmp_path / "kernel.c"]
+    subprocess.run(link, check=True)
+    assert chooses_cases(vmlinux) is chooses
