@@ -201,6 +201,7 @@ class LiveCell(Closing):
         """
         if not self._apart(load):
             return self.outcome(load, suite, number, timeout)
+        self._tried(self._know)
         if not load.names(suite, number) or not self._chooses:
             if load not in self._modules:
                 self._fresh()
@@ -220,7 +221,7 @@ class LiveCell(Closing):
             self._forget(single)
 
     def end_apart(self, load: Load, timeout: float) -> Outcome:
-        """Load a module without any of its cases, which had copies of their own, and unload it.
+        """Load a module without any of its cases, which have copies of their own, and unload it.
 
         With cases that shared a copy, that is the one which it ends in.
         """
@@ -237,12 +238,13 @@ class LiveCell(Closing):
 
     def all_alone(self, load: Load) -> bool:
         """Whether each case of a module would have a guest to itself, and its end too."""
-        named = all(
+        if not (self._apart(load) and self._chooses):
+            return False
+        return all(
             load.names(suite.name, number)
             for suite in load.suites
             for number in range(1, len(suite.cases) + 1)
         )
-        return self._apart(load) and named and self._chooses
 
     @cached_property
     def _chooses(self) -> bool:

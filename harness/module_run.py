@@ -74,7 +74,10 @@ class Load:
 
     def names(self, suite: str, number: int) -> bool:
         """Whether a case's name is its alone."""
-        (cases,) = (each.cases for each in self.suites if each.name == suite)
+        named = [each.cases for each in self.suites if each.name == suite]
+        if len(named) != 1:
+            return False
+        (cases,) = named
         return [case.name for case in cases].count(cases[number - 1].name) == 1
 
     def alone(self, suite: str, number: int) -> Load:

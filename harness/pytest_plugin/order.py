@@ -34,14 +34,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _with_ends(session: pytest.Session, live: LiveCell) -> Iterator[pytest.Item]:
     """Yield the items and, behind the last of each module and file, what ends it.
 
-    An end that has a guest to itself is before the module's cases, which have theirs: it takes as
-    long as several of them, and begun last it would be what a run of many workers waits for.
+    In a worker of pytest-xdist an end that has a guest to itself is before the module's cases,
+    which have theirs: it takes as long as several of them, and begun last all would wait for it.
     """
-    items = session.items
+    items, config = session.items, session.config
     of_modules = [item for item in items if isinstance(item, CaseItem | LoadItem)]
     last = {item.load: item for item in of_modules}
     first = {item.load: item for item in reversed(of_modules)}
-    early = {load for load in last if isolates(session.config, load) and live.all_alone(load)}
+    early = set()
+    if hasattr(config, "workerinput"):
+        early = {load for load in last if isolates(config, load) and live.all_alone(load)}
     last_of_file = {item.path: item for item in items if item.getparent(pytest.Module)}
     for item in items:
         if not isinstance(item, CaseItem | LoadItem):

@@ -105,7 +105,7 @@ def test_a_file_whose_tests_share_a_guest(run, tmp_path):
 def test_kunit_cases_one_by_one(run):
     """What comes after an oops or a hang is LOST where they share a guest."""
     chosen = "broken_oops or broken_hang or broken_twins"
-    line = run("test", "--isolate", "--case-timeout=5", "kmod/broken", "-k", chosen)
+    line = run("test", "--isolate", "--case-timeout=5", "-n", "2", "kmod/broken", "-k", chosen)
     assert line.status == 1, line.output
     found = {case.id.partition("::")[2]: case.verdict for case in line.record.cases()}
     assert {name: found[name] for name in found if name.startswith("broken_oops")} == {

@@ -178,6 +178,9 @@ def test_a_layout_that_the_kernel_did_not_honour(run, tmp_path, why):
     assert cell.qemu_argv
     left = {file.name for file in (line.directory / cell.name).iterdir()}
     assert {"console.log", "boot.sh"} <= left  # what there is to look at, of a stored guest too
+    own = ("--isolate", "kmod/cma_kunit", "-k", "cma_driver", "-n", "2")
+    alone = run("test", "--layout", str(layout), "--append", append, *own)
+    assert set(alone.verdicts.values()) == {Verdict.LOST}, alone.output
 
 
 def test_a_layout_that_cannot_be_is_refused_and_may_be_forced(run, tmp_path):
