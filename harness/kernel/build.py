@@ -277,8 +277,7 @@ class _Make:
         """Make one of kconfig's targets, with the compilers that tuxmake will name."""
         command = [
             *("make", "-C", str(self.source.tree), f"O={self.work}", "ARCH=arm"),
-            f"CC=ccache {self.toolchain.prefix}gcc",
-            "HOSTCC=ccache gcc",
+            *(() if "LLVM" in self.kernel.make else _COMPILERS),
             *self._variables(),
             target,
         ]
@@ -329,7 +328,10 @@ class _Make:
 # `make all` would compile the trees of every board whose chip the kernel supports, hundreds for an
 # i.MX; the one that is booted is harness/board/'s affair. dtstree: the top Makefile since 6.11
 # (all: dtbs); KBUILD_DTBS: arch/arm/Makefile before.
-_NO_TREES = ("dtstree=", "KBUILD_DTBS=")
+# tuxmake 1.45 leaves out what is empty; make takes the blank away.
+_NO_TREES = ("dtstree= ", "KBUILD_DTBS= ")
+# As tuxmake has them with its wrapper; another compiler would have kconfig's programs made again.
+_COMPILERS = ("CC=ccache $(CROSS_COMPILE)gcc", "HOSTCC=ccache gcc")
 
 # What a caller's environment must not add to a build behind the cache key's back; make's own
 # variables are there when the harness runs below `make test-arm`.
