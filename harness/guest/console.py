@@ -33,6 +33,7 @@ _FAULT_SECONDS = 10.0  # the longest that a fault report may take to come
 _QUIET_SECONDS = 1.0  # a report has ended when nothing comes for so long; an oops resets at once
 _QUIET_AFTER_END = 0.2  # the same, after an end mark
 _ENDS = re.compile(rb"---\[ end (?:trace|Kernel panic)")
+_OF_ITSELF = re.compile(r"\$\{?(?:\$|PPID\b|0)")  # what a shell says of its process
 _LINE_LIMIT = 4000  # of n_tty in canonical mode, 4096 bytes with the line's end
 
 
@@ -40,10 +41,10 @@ def _shell(command: str) -> str:
     """Return what runs a command in a shell of its own.
 
     A subshell is there at once; a program has to be read and, in a guest that was just restored,
-    translated by QEMU: 50 ms. But $$ is not its own.
+    translated by QEMU: 50 ms. But what it is (its $$, $PPID and $0) is the shell's around it.
     """
     quoted = shlex.quote(command)
-    return f"sh -c {quoted}" if "$$" in command else f"(eval {quoted})"
+    return f"sh -c {quoted}" if _OF_ITSELF.search(command) else f"(eval {quoted})"
 
 
 class NoFault(GuestError):

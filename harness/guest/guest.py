@@ -337,7 +337,9 @@ def _await(machine: Machine, console: Console, pattern: bytes, timeout: float, d
                     next_step=error.next_step,
                     tail=error.tail,
                 ) from error
-            if console.heard == heard:  # who speaks gets on; a look takes the guest's time
+            if console.heard != heard:
+                stuck.forget()  # who speaks gets on; a look would take the guest's time
+            else:
                 with suppress(GuestDied):  # the console says how
                     _raise_if_stuck(stuck, console, doing)
         else:

@@ -62,6 +62,10 @@ class Stuck:
         self._since = 0.0
         self._looks = 0
 
+    def forget(self) -> None:
+        """Begin anew: there was progress, of another kind."""
+        self._at = ()
+
     def look(self) -> tuple[int, ...]:
         """Return the addresses that are repeated; empty while there is progress, or may be."""
         now = self._counters()

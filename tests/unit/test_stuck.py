@@ -36,6 +36,14 @@ def test_each_processor_has_a_program_counter():
     assert program_counters(REGISTERS) == (0xFFFF000C, 0)
 
 
+def test_a_guest_that_was_heard_meanwhile_begins_anew():
+    now = iter([0.0, *(5.0,) * 5])
+    stuck = Stuck(lambda: (1, 2), lambda: next(now))
+    assert stuck.look() == ()
+    stuck.forget()
+    assert [stuck.look() for _ in range(5)] == [()] * 5
+
+
 def test_seconds_at_one_place_are_stuck():
     said = looks([(0xFFFF000C, 0)] * 12, [0.25 * turn for turn in range(12)])
     assert said[:8] == [()] * 8

@@ -202,6 +202,8 @@ static void read_zoneinfo(void)
 	while ((line = text_line(&text))) {
 		if (!strncmp(line, "Node ", 5)) {
 			zone = zone_of(&line);
+			if (!zone)
+				continue;
 			zone->per_cpu = zone->cpus = zone->user = 0;
 			zone->capped = false;
 		} else if (zone && key_value(line, &key, &value)) {
