@@ -49,6 +49,7 @@ def patched(source: Source, patches: tuple[Patch, ...], cache: Cache) -> Source:
         label=f"{source.label}-{entry.key[:_SHORT]}",
         interface=f"{source.interface}+{entry.key}",
         original=source,
+        settled=True,
     )
 
 

@@ -56,7 +56,8 @@ def _tarball(kernel: Kernel, cache: Cache, progress: Progress) -> tuple[Source, 
     entry = tarball.unpacked(kernel, cache, progress)
     tree = entry.path / "linux"
     label = f"{kernel.name}-{entry.key[:8]}"
-    return Source(tree, entry.key, version_of(tree), label, entry.key), entry.made
+    source = Source(tree, entry.key, version_of(tree), label, entry.key, settled=True)
+    return source, entry.made
 
 
 def _debian(
@@ -80,7 +81,8 @@ def _debian(
     entry = cache.make("source", inputs, fetch)
     tree = entry.path / "linux"
     identity = package.version
-    return Source(tree, identity, version_of(tree), package.name, identity), entry.made
+    source = Source(tree, identity, version_of(tree), package.name, identity, settled=True)
+    return source, entry.made
 
 
 def _user_tree(tree: Path) -> Source:

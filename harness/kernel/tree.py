@@ -22,6 +22,7 @@ class Source:
     label: str  # of its working directory: stable, so that rebuilds are incremental
     interface: str  # changes with any file that modules are built from, headers above all
     original: Source | None = None  # what it is, with patches
+    settled: bool = False  # it is the cache's, where nobody changes it
 
 
 def copied(original: Path, tree: Path, cached: Path) -> None:
