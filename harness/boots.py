@@ -91,6 +91,10 @@ class Boots(Closing):
         self._number = 0
         self._cited: str | None = None
 
+    def launch(self, prepared: Prepared, append: str = "") -> Launch:
+        """Return what `boot` starts QEMU with."""
+        return prepared.launch(" ".join(filter(None, (self._append, _EARLY, append))))
+
     @contextmanager
     def boot(
         self,
@@ -113,7 +117,7 @@ class Boots(Closing):
         self._number += 1
         log, directory = self._place(chosen)
         prepared = self._with_layout(chosen)
-        launch = prepared.launch(" ".join(filter(None, (self._append, _EARLY, append))))
+        launch = self.launch(prepared, append)
         launch = replace(launch, extra=(*launch.extra, *options))
         if edit is not None:
             launch = replace(launch, dtb=_edited(prepared.tree.blob, edit, directory))

@@ -357,9 +357,9 @@ _NO_TREES = ("dtstree= ", "KBUILD_DTBS= ")
 # As tuxmake has them with its wrapper; another compiler would have kconfig's programs made again.
 _COMPILERS = ("CC=ccache $(CROSS_COMPILE)gcc", "HOSTCC=ccache gcc")
 
-# Views tell statements apart that share an address, as all but one have no instruction left. Without
-# them only the last has a line in the table, every instruction and every variable that is somewhere
-# has what it had (seen of mm/cma.o), and a fiftieth of a build is saved.
+# Views tell statements apart that share an address, as all but one have no instruction left.
+# Without them only the last has a line in the table; each instruction, and each variable that is
+# somewhere, has what it had (seen of mm/cma.o). To make them is a fiftieth of a build.
 _NO_VIEWS = "-gno-variable-location-views"
 
 # One more than there are processors makes a build slower: two compilers to a processor's cache.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import boots
+from harness.boots import INITRAMFS, Boots, start
 from harness.cell import Prepared
 from harness.guest.guest import Guest
 from harness.guest.qemu import Image
@@ -38,17 +38,17 @@ def test_the_same_guest_counts_the_same(counted: Costs, count: Callable[..., Cos
 
 
 def test_a_copy_that_goes_on_in_the_middle_counts_the_same(
-    counted: Costs, cell: Prepared, tmp_path: Path
+    counted: Costs, cell: Prepared, boots: Boots, tmp_path: Path
 ) -> None:
     """The guest is stored while it counts, wherever it is then, and a copy does the rest."""
     stored = Stored(tmp_path / "stored")
     stored.directory.mkdir()
-    launch = cell.launch(f"earlycon {RUN}")  # as `boots` has it
+    launch = boots.launch(cell, RUN)
     first = replace(launch, image=Image(stored.memory))
-    with boots.start(cell, first, tmp_path / "boot", login=False) as guest:
+    with start(cell, first, tmp_path / "boot", login=False) as guest:
         guest.console.wait_for(b"Subtest: clean", SECONDS, "counting")
         guest.store(stored)
-    rest = replace(launch, initrd=tmp_path / "boot" / boots.INITRAMFS)
+    rest = replace(launch, initrd=tmp_path / "boot" / INITRAMFS)
     with Guest.restore(rest, stored, tmp_path / "rest") as copy:
         copy.console.wait_for(DONE, SECONDS, "counting")
         text = copy.console.text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import boots
+from harness.boots import INITRAMFS, Boots, start
 from harness.cell import Prepared
 from harness.guest.guest import Guest
 from harness.guest.qemu import Image
@@ -25,20 +25,20 @@ AT_ONCE = 2
 
 @pytest.mark.long
 def test_boots_and_copies_count_one_number(
-    cell: Prepared, tmp_path: Path, metric: Callable[[str, float, str], None]
+    cell: Prepared, boots: Boots, tmp_path: Path, metric: Callable[[str, float, str], None]
 ) -> None:
     """In turns, and two at a time: what else the host does is not the same for any two."""
-    launch = cell.launch(f"earlycon {RUN}")
+    launch = boots.launch(cell, RUN)
     stored = Stored(tmp_path / "stored")
     stored.directory.mkdir()
     first = replace(launch, image=Image(stored.memory))
-    with boots.start(cell, first, tmp_path / "first", login=False) as guest:
+    with start(cell, first, tmp_path / "first", login=False) as guest:
         guest.console.wait_for(BEGUN, SECONDS, "counting")
         guest.store(stored)
-    rest = replace(launch, initrd=tmp_path / "first" / boots.INITRAMFS)
+    rest = replace(launch, initrd=tmp_path / "first" / INITRAMFS)
 
     def booted(number: int) -> Costs:
-        return _counted(boots.start(cell, launch, tmp_path / f"boot-{number}", login=False))
+        return _counted(start(cell, launch, tmp_path / f"boot-{number}", login=False))
 
     def restored(number: int) -> Costs:
         return _counted(Guest.restore(rest, stored, tmp_path / f"copy-{number}"))
