@@ -1,7 +1,8 @@
 """Two jobs of minutes, timed beside each other while the machine's speed drifts.
 
 Each is a process that runs alone for some seconds, in turns, with all that it has started; while
-one runs the other is stopped. Whatever slows the machine down meets both.
+one runs the other is stopped. Whatever slows the machine down meets both, as long as both run. When
+the harness itself is killed with SIGKILL, what is stopped just then stays so.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.errors import HarnessError, HostError
 
 _TURN = 4.0  # seconds: short beside a drift, long beside the refilling of a processor's caches
+_GLANCE = 0.001  # seconds between two looks at what still runs
 
 
 def taken(
@@ -29,9 +31,12 @@ def taken(
     what it returns is lost. Raises `HostError` with a job's own words when it fails; the other one
     is then killed.
     """
-    running = {name: _Player(name, job) for name, job in jobs.items()}
-    seconds = dict.fromkeys(running, 0.0)
-    try:
+    seconds = dict.fromkeys(jobs, 0.0)
+    with ExitStack() as stack:
+        running = {name: _Player(name, job) for name, job in jobs.items()}
+        for player in running.values():
+            stack.callback(player.kill)
+            player.begin()
         while running:
             for name, player in tuple(running.items()):
                 began = time.monotonic()
@@ -40,9 +45,6 @@ def taken(
                 tell(", ".join(f"{each} {took:.0f} s" for each, took in seconds.items()))
                 if ended:
                     del running[name]
-    finally:
-        for player in running.values():
-            player.kill()
     return seconds
 
 
@@ -52,16 +54,20 @@ class _Player:
     def __init__(self, name: str, job: Callable[[], object]) -> None:
         context = multiprocessing.get_context("fork")
         self._name = name
-        self._words, words = context.Pipe(duplex=False)
-        self._process = context.Process(target=_play, args=(job, words), name=name)
+        self._heard, self._words = context.Pipe(duplex=False)
+        self._process = context.Process(target=_play, args=(job, self._words), name=name)
+
+    def begin(self) -> None:
+        """Start its process, and stop that until its first turn."""
         self._process.start()
-        words.close()
-        self._words.recv()  # it leads its session
+        self._words.close()
+        self._heard.recv()  # it leads its session
         self._stop()
 
     def turn(self) -> bool:
         """Let it run for a turn; return whether it has come to its end. Raises as `taken`."""
-        self._signal(signal.SIGCONT)
+        for process, _ in self._members():
+            _send(process, signal.SIGCONT)
         self._process.join(_TURN)
         if self._process.exitcode is None:
             self._stop()
@@ -71,9 +77,14 @@ class _Player:
         return True
 
     def kill(self) -> None:
-        """End it, with what it has started."""
-        self._stop()
-        self._signal(signal.SIGKILL)
+        """End it, with all that it has started."""
+        if self._process.pid is None:
+            return
+        _send(self._process.pid, signal.SIGKILL)
+        while living := [process for process, state in self._members() if state != "Z"]:
+            for process in living:
+                _send(process, signal.SIGKILL)
+            time.sleep(_GLANCE)
         self._process.join()
 
     def _stop(self) -> None:
@@ -82,13 +93,16 @@ class _Player:
         What waits in the kernel stops when that is over; behind vfork(2) that is for a child which
         may be stopped already.
         """
-        while any(state in "RS" for _, state in self._members()):
-            self._signal(signal.SIGSTOP)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process, _ in self._members():
-            with suppress(ProcessLookupError):
-                os.kill(process, number)
+        told: set[int] = set()
+        while going := [
+            process
+            for process, state in self._members()
+            if state not in "TZ" and not (state == "D" and process in told)
+        ]:
+            for process in going:
+                _send(process, signal.SIGSTOP)
+            told.update(going)
+            time.sleep(_GLANCE)
 
     def _members(self) -> Iterator[tuple[int, str]]:
         """Yield the processes of its session and their states, of which proc(5) tells."""
@@ -100,8 +114,13 @@ class _Player:
 
     def _said(self) -> str:
         with suppress(EOFError):
-            return str(self._words.recv())
+            return str(self._heard.recv())
         return f"ended with status {self._process.exitcode}"
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def _play(job: Callable[[], object], words: Connection) -> None:

@@ -327,7 +327,7 @@ class _Make:
 
         With nothing at all tuxmake 1.45 would have -ffile-prefix-map, a hundredth of a build.
         """
-        if "LLVM" in self.kernel.make:
+        if {"LLVM", "CC"} & self.kernel.make.keys():
             return " "
         try:
             run([f"{self.toolchain.prefix}gcc", _NO_VIEWS, "-E", "-x", "c", os.devnull])
@@ -340,7 +340,9 @@ class _Make:
 
         They are some 600 of a file's, and half of the time that ccache takes.
         """
-        settled = {"CCACHE_IGNOREHEADERS": str(self.source.tree)} if self.source.settled else {}
+        settled = {}
+        if self.source.settled:
+            settled["CCACHE_IGNOREHEADERS"] = str(self.source.tree.resolve())  # as kbuild names it
         return {**build_environment(self.cache), "GLIBC_TUNABLES": _MALLOC, **settled}
 
     def _variables(self) -> Iterator[str]:
@@ -365,7 +367,7 @@ _NO_VIEWS = "-gno-variable-location-views"
 # One more than there are processors makes a build slower: two compilers to a processor's cache.
 _JOBS = f"--jobs={os.cpu_count() or 1}"
 # A compiler's memory in huge pages where the host gives them to who asks, and not piece by piece: a
-# fifth of its page faults, a fiftieth of its time (glibc 2.35 and later; others take no notice).
+# fifth of its page faults, a fiftieth of its time (glibc 2.35; before, of the faults a twentieth).
 _MALLOC = ":".join(
     (
         *("glibc.malloc.hugetlb=1", f"glibc.malloc.top_pad={16 << 20}"),

@@ -76,9 +76,10 @@ class TestWhatTheCompilerIsTold:
         make.everything(Phase("kernel", None))
         assert self.flags(ran) == " "
 
-    def test_clang_is_told_nothing(self, make, ran):
-        clang = replace(make, kernel=make.kernel.model_copy(update={"make": {"LLVM": "1"}}))
-        clang.everything(Phase("kernel", None))
+    @pytest.mark.parametrize("named", [{"LLVM": "1"}, {"CC": "arm-gcc-7"}], ids=["LLVM", "CC"])
+    def test_one_that_the_kernel_names_is_told_nothing(self, make, ran, named):
+        other = replace(make, kernel=make.kernel.model_copy(update={"make": named}))
+        other.everything(Phase("kernel", None))
         assert len(ran) == 1
         assert self.flags(ran) == " "
 

@@ -147,6 +147,7 @@ def test_a_patch_is_applied_to_a_copy(cache, packed, tree, tmp_path, form):
     assert len({before.identity, after.identity}) == 2
     assert len({before.label, after.label}) == 2
     assert len({before.interface, after.interface}) == 2
+    assert (before.settled, after.settled) == (form == "tarball", True)
     assert (after.tree / "Makefile").samefile(before.tree / "Makefile") == (form == "tarball")
 
 
