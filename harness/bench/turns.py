@@ -80,7 +80,7 @@ class _Player:
         """End it, with all that it has started."""
         if self._process.pid is None:
             return
-        _send(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # before it leads its session, too; nothing once it was waited for
         while living := [process for process, state in self._members() if state != "Z"]:
             for process in living:
                 _send(process, signal.SIGKILL)
