@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.printk import CALLER, TIME, stamped_part, strip_printk
+
 
 class FaultKind(StrEnum):
     """What sort of fault a report is; its value is the word used in reports."""
@@ -103,10 +105,7 @@ _BODY = "(?:rcu: |(?:NMI )?watchdog: )?(?:{})".format(
 )
 _START = re.compile(_BODY.encode())
 
-_TIME = r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? "
-_CALLER = r"\[ *[TC]\d+\] ?"
-
-FAULT_PATTERN = re.compile(rf"(?m)(?:^(?:<\d{{1,3}}>)?(?:{_CALLER})?|{_TIME}){_BODY}".encode())
+FAULT_PATTERN = re.compile(rf"(?m)(?:^(?:<\d{{1,3}}>)?(?:{CALLER})?|{TIME}){_BODY}".encode())
 """Finds the start of any fault anywhere in console output, for an expect loop.
 
 A fault begins a line, or follows printk's time stamp: the kernel prints into the middle of a
@@ -114,9 +113,6 @@ line when a shell has just written its prompt. Text further into a line never ma
 the echo of a command, nor a KTAP diagnostic that quotes a fault ("# case: BUG: …"), nor a case
 named "warning_test" does. Pass the match to `kind_of`.
 """
-
-_STAMP = re.compile(_TIME.encode())
-_PRINTK = re.compile(rb"(?:<\d{1,3}>)?(?:\[ *\d+\.\d{1,6}\](?:\[ *[TC]\d+\])? ?|\[ *[TC]\d+\] ?)?")
 
 _CUT = re.compile(rb"(?:8<--- cut here ---|-+\[ cut here \]-+|page:)")
 _END = re.compile(rb"---\[ end (?:trace|Kernel panic)|Rebooting in \d+ seconds")
@@ -182,16 +178,6 @@ def kind_of(match: re.Match[bytes]) -> FaultKind:
     if match.lastgroup is None:
         raise ValueError(f"{match!r} is not a match of FAULT_PATTERN")
     return FaultKind[match.lastgroup]
-
-
-def strip_printk(line: bytes) -> bytes:
-    """Drop the level, the time and the caller before a message: `<6>[    1.234567][   T12] `.
-
-    One space behind the prefix goes with it, further ones are the message's (KTAP indents). The
-    level stands there in `dmesg -r`, the caller with CONFIG_PRINTK_CALLER (since 5.1).
-    """
-    match = _PRINTK.match(line)
-    return line[match.end() :] if match else line
 
 
 @dataclass(slots=True)
@@ -335,10 +321,8 @@ def _naming_line(lead: list[bytes], start: bytes) -> bytes:
 
 def _kernel_part(line: bytes) -> bytes:
     """Drop printk's prefix, and what a program had left on the line before (a shell's prompt)."""
-    stamp = _STAMP.search(line)
-    if stamp and stamp.start() and not _KTAP.match(line):
-        return line[stamp.end() :]
-    return strip_printk(line)
+    stamped = stamped_part(line)
+    return strip_printk(line if stamped is None or _KTAP.match(line) else stamped)
 
 
 def _text(line: bytes) -> str:

@@ -26,6 +26,7 @@ from harness.guest.waiting import Waiting
 from harness.kernel.kunit_elf import chooses_cases
 from harness.kernel.symbols import Symbols
 from harness.module_run import KUNIT_FILTER, Load, ModuleRun, Outcome
+from harness.printk import messages
 from harness.results.record import Span
 from harness.verdict import Verdict
 
@@ -76,6 +77,7 @@ class LiveCell(Closing):
         self._copies = copies
         self._otherwise: LayoutMismatch | None = None
         self._guest: Guest | None = None
+        self._since = 0  # where the running guest's console was when it was had
         self._why_not: GuestError | None = None
         own = {module.name: module.ko for module in prepared.external}
         self._symbols = Symbols(prepared.kernel.vmlinux, {**prepared.modules, **own})
@@ -403,6 +405,12 @@ class LiveCell(Closing):
         end = self._guest.console.told
         return Span(log=self.log_name(), start=min(start, end), end=end)
 
+    def said(self, start: int) -> tuple[str, ...]:
+        """Return what the running guest's kernel has said from `start` on, but not as it booted."""
+        if self._guest is None:
+            return ()
+        return messages(self._guest.console.text(max(start, self._since)))
+
     def discard(self) -> None:
         """End a guest that can no longer be trusted; the next one is booted when needed."""
         if self._guest is not None:
@@ -445,6 +453,7 @@ class LiveCell(Closing):
 
     def _have(self, guest: Guest) -> None:
         self._guest = guest
+        self._since = guest.console.position
         self.boots.append(guest.boot_seconds)
         self.argv = guest.machine.argv
         self.qemu_version = self.qemu_version or guest.machine.version()

@@ -17,6 +17,9 @@ from harness.verdict import Verdict
 _ERRNO = re.compile(r"^[a-z-]+: (?P<what>.*): (?P<name>E[A-Z0-9?]+) \(", re.MULTILINE)
 _STATUS_ERRNO = 1
 _STATUS_DIFFERS = 3  # answers all the same: the difference is in them
+_STATUS_MISSING = (126, 127)  # of a shell: no such program, or none that can be run
+_KILLED = re.compile(r"\bsignal 9\b")
+_STATUS_KILLED = 137
 
 
 class ProgramError(GuestError):
@@ -99,5 +102,13 @@ def _failure(done: Completed, where: str) -> ProgramError:
     return ProgramError(
         f"exit status {done.status}: {done.output.strip()[-500:]!r}",
         where=where,
-        next_step="check that the guest's image has the program, and that its module is loaded",
+        next_step=_advice(done),
     )
+
+
+def _advice(done: Completed) -> str:
+    if done.status in _STATUS_MISSING:
+        return "use an image of this checkout, which has the program"
+    if done.status == _STATUS_KILLED or _KILLED.search(done.output):
+        return "see whether the kernel's OOM killer did it: then its report is on the console"
+    return "see what it and the kernel said; with --help, in the guest, it tells its usage"

@@ -165,9 +165,9 @@ def occupied(
     """Have `size` bytes of pages of a kind brought into memory, most of them into the area.
 
     `file` is a path in the guest for the kinds that need one, `keep_short` leaves memory short for
-    all others until `relax`, `margin` bytes stay free outside of CMA meanwhile (12 MiB without).
-    Contents are made from `seed`; from `COMPRESSIBLE` on, half of a page can be compressed away.
-    The pages are freed when the block ends.
+    all others until `relax`, `margin` bytes (12 MiB without) of low memory stay free outside of CMA
+    meanwhile. Contents are made from `seed`; from `COMPRESSIBLE` on, half of a page can be
+    compressed away. The pages are freed when the block ends.
     """
     argv = [PROGRAM, "-n", name, "hold", kind, area, str(size)]
     argv += ["--file", file] if file is not None else []

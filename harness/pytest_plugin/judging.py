@@ -12,17 +12,21 @@ import pytest
 from harness.ktap.tree import worse
 from harness.module_run import Outcome
 from harness.pytest_plugin.external import LoadItem
+from harness.pytest_plugin.items import KERNEL_LOG, TargetItem
 from harness.pytest_plugin.kunit import CaseItem, ModuleItem
 from harness.pytest_plugin.stash import EXPECTED, METRICS, OUTCOME, SESSION
 from harness.recording import CASE, VERDICT
 from harness.results.record import Metric, Span
 from harness.session import CaseEnded, Session, planned
+from harness.text import printable
 from harness.verdict import Verdict
 
 ISOLATED, SHARES = "isolated", "shares_guest"  # marks
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
 _SPAN = pytest.StashKey[Span]()
+_SAID_LINES = 80  # the OOM killer's report has about 60
+_UNEXPLAINED = (Verdict.FAIL, Verdict.ERROR)  # by what the kernel said
 _DAMAGED = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.LOST)
 
 
@@ -40,6 +44,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a test a fresh copy of the guest, unless it shares one."""
     if _isolated(item):
         item.config.stash[SESSION].live.discard()
+    _begin(item)
+
+
+def _begin(item: pytest.Item) -> None:
+    """Note where on the console what comes next begins."""
+    running = item.config.stash[SESSION].live.running
+    item.stash[_BEGAN] = running.console.position if running else 0
 
 
 def _isolated(item: pytest.Item) -> bool:
@@ -60,8 +71,7 @@ def _asks(item: pytest.Item) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Make it a CRASH when the kernel faulted, whatever the test itself found."""
-    running = item.config.stash[SESSION].live.running
-    item.stash[_BEGAN] = running.console.position if running else 0
+    _begin(item)
     with _faults_watched(item):
         yield
 
@@ -130,6 +140,8 @@ def pytest_runtest_makereport(
     if outcome is not None:
         # What the call itself left is judged here: it may be excused.
         before = outcome if report.when == "call" else item.stash.get(OUTCOME, outcome)
+        if outcome.verdict in _UNEXPLAINED and not isinstance(item, TargetItem):
+            _show_said(report, session.live.said(item.stash.get(_BEGAN, 0)))
         worst = worse(before.verdict, outcome.verdict)
         item.stash[OUTCOME] = before if before.verdict == worst else outcome
         if outcome.verdict in _DAMAGED and _had_the_guest(item):
@@ -140,6 +152,16 @@ def pytest_runtest_makereport(
         if _isolated(item):
             session.live.discard()
     return report
+
+
+def _show_said(report: pytest.TestReport, said: tuple[str, ...]) -> None:
+    """Show the kernel's last messages below a failure: they may be its reason."""
+    if not said:
+        return
+    left = len(said) - _SAID_LINES
+    before = [f"({left} messages before these are in console.log)"] if left > 0 else []
+    text = printable("\n".join([*before, *said[-_SAID_LINES:]]))
+    report.sections.append((f"Captured {KERNEL_LOG} {report.when}", text))
 
 
 def _had_the_guest(item: pytest.Item) -> bool:

@@ -220,7 +220,9 @@ def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
         "pytestmark = pytest.mark.shares_guest\n"
         "CRASH = 'echo c > /proc/sysrq-trigger'\n"
         "WARN = 'insmod /lib/cma/broken_warn.ko'\n"
-        "def test_lies(guest):\n    assert guest.run('uname -m').output == 'x86_64\\n'\n"
+        "def test_lies(guest):\n"
+        "    guest.run('echo the kernel was here >/dev/kmsg')\n"
+        "    assert guest.run('uname -m').output == 'x86_64\\n'\n"
         "def test_oops(guest):\n    guest.run(CRASH, 20)\n"
         "def test_after(guest):\n    assert guest.run('true').status == 0\n"
         "@pytest.mark.xfail(reason='known')\n"
@@ -247,6 +249,9 @@ def test_a_failing_python_test_is_told_with_its_assertion(run, tmp_path):
         "test_last": Verdict.PASS,
     }
     assert "armv7l" in line.cases["test_lies"].message
+    said = line.output.partition(" Captured kernel log call ")[2].splitlines()[1:3]
+    assert said[0].endswith("] the kernel was here"), said
+    assert not said[1].startswith("["), said  # not what it said as it booted
     assert "sysrq triggered crash" in line.cases["test_oops"].message.lower()
 
 

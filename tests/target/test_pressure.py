@@ -12,7 +12,7 @@ from taking import MIB, RANGE, Own
 from harness.cma.areas import PAGE
 from harness.cma.churn import churn
 from harness.cma.counters import Pages, take
-from harness.cma.occupy import occupied
+from harness.cma.occupy import ANYWHERE, occupied
 from harness.guest.guest import Guest
 
 # Filling an area makes memory short elsewhere; of high memory the heap has none in 5.10.
@@ -41,6 +41,23 @@ def counters(guest: Guest, *names: str) -> list[int]:
 def not_allocated(guest: Guest) -> dict[str, Pages]:
     """What the pages are, by area, that CMA has not handed out."""
     return {area.name: area.open for area in take(guest.console, pages=True).areas if area.open}
+
+
+@pytest.mark.parametrize("pieces", [16 * MIB, 48 * MIB], ids=["16M", "48M"])
+def test_low_memory_stays_free_when_high_memory_is_in_pieces(
+    guest: Guest, own: Own, pieces: int
+) -> None:
+    """What all cases here rely on: the kernel has what it needs for itself while memory is short.
+    Else it is not the allocation of an area that fails, but any, and the OOM killer comes."""
+    with (
+        occupied(guest.console, "scattered", ANYWHERE, pieces, name="2"),
+        occupied(guest.console, "anon", own.area.name, 8 * MIB, keep_short=True),
+    ):
+        zones = [
+            zone for zone in take(guest.console).zones if zone.name not in ("HighMem", "Movable")
+        ]
+        pages = sum(zone.nr_free_pages - zone.nr_free_cma + zone.per_cpu for zone in zones)
+        assert pages * PAGE >= SHORT, zones
 
 
 def test_movable_memory_fills_the_area_when_there_is_no_other(guest: Guest, own: Own) -> None:

@@ -51,12 +51,27 @@ def test_a_difference_is_an_answer_too():
         (2, "cma-occupy: no such kind: x\n", "", Verdict.ERROR),
         (127, "sh: cma-occupy: not found\n", "", Verdict.ERROR),
         (137, "", "", Verdict.ERROR),
+        (1, "cma-occupy: hold: ended by signal 9\n", "", Verdict.ERROR),
     ],
 )
 def test_a_failure_tells_the_kernel_s_from_ours(status, output, errno, verdict):
     with pytest.raises(ProgramError) as failed:
         answers(Completed(status, output), Place, "here")
     assert (failed.value.errno_name, failed.value.verdict) == (errno, verdict)
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "advice"),
+    [
+        (127, "sh: cma-occupy: not found\n", "image of this checkout"),
+        (137, "", "OOM killer"),
+        (1, "cma-occupy: hold: ended by signal 9\n", "OOM killer"),
+        (2, "cma-occupy: no such kind: x\n", "--help"),
+    ],
+)
+def test_what_to_do_next_is_told_by_how_it_ended(status, output, advice):
+    with pytest.raises(ProgramError, match=advice):
+        answers(Completed(status, output), Place, "here")
 
 
 @pytest.mark.parametrize("text", ['{"pages": 1}', '{"pages": "1"}', "{", PLACE.replace("7", '"7"')])

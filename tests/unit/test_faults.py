@@ -22,8 +22,8 @@ from harness.faults import (
     extract,
     kind_of,
     starts_fault,
-    strip_printk,
 )
+from harness.printk import strip_printk
 from harness.verdict import Verdict
 
 DATA = Path(__file__).parent.parent / "data" / "faults"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.faults import FAULT_PATTERN, starts_fault, strip_printk
+from harness.faults import FAULT_PATTERN, starts_fault
 from harness.ktap.parser import Parser, parse
 from harness.ktap.scanner import MAX_LINE
+from harness.printk import strip_printk
 from harness.verdict import Verdict
 
 FRAGMENTS = st.sampled_from(

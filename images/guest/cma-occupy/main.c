@@ -42,7 +42,7 @@ static const char usage_text[] =
 	"  --file PATH         the file of the kinds clean*, dirty and mapped, made anew\n"
 	"  --seed N            contents are made from it and a page's index; from 0x80000000 on half\n"
 	"                      of a page can be compressed away, below nothing\n"
-	"  --margin BYTES      what stays free outside of CMA meanwhile; 12M by default\n"
+	"  --margin BYTES      low memory that stays free outside of CMA meanwhile; 12M by default\n"
 	"  --keep-short        do not give back, after taking the pages, what made memory short\n"
 	"  -h, --help          this text\n"
 	"\n"

@@ -13,11 +13,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #include "frames.h"
 #include "report.h"
 #include "setting.h"
+#include "text.h"
 
 #define HEAP "/dev/dma_heap/system"
 #define MIB (1ULL << 20)
@@ -52,34 +54,39 @@ static const struct area *taken_from[MAX_AREAS];
 static uint64_t taken_pages[MAX_AREAS];
 static size_t taken;
 
-/* The value of "@field: N kB" in the text of /proc/meminfo, in bytes. */
-static uint64_t meminfo(const char *text, const char *field)
-{
-	const char *found = strstr(text, field);
-	uint64_t kib;
+/* Bytes that are free and not CMA's: of low memory, and of what is for movable pages or users. */
+struct outside {
+	uint64_t low;
+	uint64_t high;
+};
 
-	if (!found || sscanf(found + strlen(field), ": %" SCNu64, &kib) != 1)
-		die_of(ENOENT, field);
-	return kib << 10;
+static struct outside free_outside(void)
+{
+	char *rest = text_of_existing("/proc/zoneinfo"), *line, zone[32] = "";
+	struct outside found = { 0 };
+	uint64_t pages;
+
+	while ((line = text_line(&rest))) {
+		uint64_t *into = strcmp(zone, "HighMem") && strcmp(zone, "Movable") ?
+				 &found.low : &found.high;
+
+		if (sscanf(line, "Node %*u, zone %31s", zone) == 1)
+			continue;
+		if (sscanf(line, " nr_free_pages %" SCNu64, &pages) == 1)
+			*into += pages * PAGE;
+		/* Behind it. The counters are each a little off, so that CMA's may be larger. */
+		if (sscanf(line, " nr_free_cma %" SCNu64, &pages) == 1)
+			*into -= MIN(*into, pages * PAGE);
+	}
+	return found;
 }
 
-/* Bytes that are free and not CMA's. */
-static uint64_t free_outside(void)
-{
-	char text[4096];
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	uint64_t all, cma;
-
-	if (size < 0)
-		die("/proc/meminfo");
-	close(fd);
-	text[size] = 0;
-	all = meminfo(text, "\nMemFree");
-	cma = meminfo(text, "\nCmaFree");
-	return all > cma ? all - cma : 0;
-}
-
+/*
+ * What the margin is for, page tables, inodes, buffers, stacks, comes from low memory, so that this
+ * is what counts. The heap prefers large blocks of any zone to small ones of high memory: were all
+ * free memory counted, it would take the margin out of low memory, and leave it in such small ones,
+ * which movable pages then use up.
+ */
 static void take_outside(uint64_t margin)
 {
 	int heap = open(HEAP, O_RDWR | O_CLOEXEC);
@@ -87,7 +94,7 @@ static void take_outside(uint64_t margin)
 
 	if (heap < 0)
 		die(HEAP);
-	while ((left = free_outside()) > margin + MIB && chunks_used < MAX_CHUNKS) {
+	while ((left = free_outside().low) > margin + MIB && chunks_used < MAX_CHUNKS) {
 		struct dma_heap_allocation_data arg = { .fd_flags = O_RDWR | O_CLOEXEC };
 
 		/* Large ones at first; what is left may have changed meanwhile. */
@@ -130,7 +137,7 @@ static void take_scraps(const struct area *areas, size_t count, uint64_t margin)
 		if (area_get(&areas[i], "maxchunk") &&
 		    (area_set(&areas[i], "alloc", 1) || area_set(&areas[i], "free", 1)))
 			die(areas[i].name);
-	scraps_size = 2 * margin / (BATCH * PAGE) * (BATCH * PAGE);
+	scraps_size = (free_outside().high + 2 * margin) / (BATCH * PAGE) * (BATCH * PAGE);
 	scraps = mmap(NULL, scraps_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		      -1, 0);
 	if (scraps == MAP_FAILED)
