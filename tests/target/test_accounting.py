@@ -269,6 +269,17 @@ def test_an_over_size_request_is_counted_in_all_places_or_in_none(
     assert all(name == "cma_alloc_finish" and fields["errorno"] for name, fields in rest)
 
 
+def test_pages_that_were_not_had_are_counted_beyond_32_bits(
+    guest: Guest, by_debugfs: Maker
+) -> None:
+    """The counters of sysfs are 64 bits wide on a machine of 32, too (struct cma, mm/cma.h)."""
+    most = (1 << 31) - 1  # cma_alloc_write() in mm/cma_debug.c makes an int of it
+    with observed(guest, by_debugfs.area) as observer:
+        assert [by_debugfs.alloc(most) for _ in range(3)] == [False] * 3
+        failed = observer.change()
+    assert failed.counts in [(0, 0, 0, 0, 0, 0), (0, 0, 3 * most, 0, 0, 3)]
+
+
 def test_a_request_for_no_page_is_refused_and_counted_nowhere(
     guest: Guest, by_debugfs: Maker, cell: Prepared
 ) -> None:

@@ -41,13 +41,13 @@
 #define MAX_TYPES 8
 #define MAX_ODD 4
 #define NAME 64
-#define MISSING ULONG_MAX
+#define MISSING UINT64_MAX
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
 
 /* A number of a file, under the kernel's name for it. */
 struct number {
 	const char *key;
-	unsigned long value;
+	uint64_t value;
 };
 
 enum { FREE, MOVABLE, UNMOVABLE, UNNAMED, CLASSES };
@@ -73,7 +73,7 @@ static const char *const zone_keys[Z_NUMBERS] = {
 struct zone {
 	int node;
 	char name[NAME];
-	unsigned long numbers[Z_NUMBERS];
+	uint64_t numbers[Z_NUMBERS];
 	unsigned long start_pfn, per_cpu, cpus, user;
 	unsigned long free[MAX_TYPES], blocks[MAX_TYPES];
 	bool capped;	/* whether a free list was too long for the kernel to count */
@@ -97,11 +97,14 @@ static struct number vmstat[] = {
 	{ "cma_alloc_success", MISSING }, { "cma_alloc_fail", MISSING },
 };
 
-/* The number in a file, MISSING when there is no such file. */
+/*
+ * The number in a file, MISSING when there is no such file. The counters of sysfs have 64 bits, and
+ * one request that fails can count for 2^32 - 1 pages.
+ */
 __attribute__((format(printf, 1, 2)))
-static unsigned long number_in(const char *format, ...)
+static uint64_t number_in(const char *format, ...)
 {
-	unsigned long value;
+	uint64_t value;
 	char path[PATH_MAX];
 	char *text, *end;
 	va_list args;
@@ -114,14 +117,14 @@ static unsigned long number_in(const char *format, ...)
 		return MISSING;
 	if (!text)
 		die(path);
-	value = strtoul(text, &end, 10);
+	value = strtoull(text, &end, 10);
 	if (end == text)
 		die_of(EIO, path);
 	return value;
 }
 
 /* Take a line "key value" apart; false when it is another. */
-static bool key_value(char *line, char **key, unsigned long *value)
+static bool key_value(char *line, char **key, uint64_t *value)
 {
 	char *end, *number;
 
@@ -129,7 +132,7 @@ static bool key_value(char *line, char **key, unsigned long *value)
 	number = text_word(&line);
 	if (!number)
 		return false;
-	*value = strtoul(number, &end, 10);
+	*value = strtoull(number, &end, 10);
 	return end != number;
 }
 
@@ -137,7 +140,7 @@ static bool key_value(char *line, char **key, unsigned long *value)
 static void read_numbers(const char *path, struct number *numbers, size_t count)
 {
 	char *text = text_of_existing(path), *line, *key;
-	unsigned long value;
+	uint64_t value;
 
 	while ((line = text_line(&text))) {
 		if (!key_value(line, &key, &value))
@@ -178,7 +181,7 @@ static struct zone *zone_of(char **line)
 	return zone_named(atoi(node), name);
 }
 
-static void zone_number(struct zone *zone, const char *key, unsigned long value)
+static void zone_number(struct zone *zone, const char *key, uint64_t value)
 {
 	if (!strcmp(key, "count:")) {
 		zone->per_cpu += value;
@@ -197,7 +200,7 @@ static void read_zoneinfo(void)
 {
 	char *text = text_of_existing("/proc/zoneinfo"), *line, *key;
 	struct zone *zone = NULL;
-	unsigned long value;
+	uint64_t value;
 
 	while ((line = text_line(&text))) {
 		if (!strncmp(line, "Node ", 5)) {
@@ -335,7 +338,7 @@ static void find_areas(void)
 
 /* What must not change while all is read: of the zones, and of CMA. */
 struct sums {
-	unsigned long free[MAX_ZONES], free_cma[MAX_ZONES];
+	uint64_t free[MAX_ZONES], free_cma[MAX_ZONES];
 	uint64_t used[MAX_AREAS];
 };
 
@@ -411,10 +414,10 @@ static bool read_pages(const struct sums *sums)
 	return same_cma(sums, &after);
 }
 
-static void print_field(const char *key, unsigned long value)
+static void print_field(const char *key, uint64_t value)
 {
 	if (value != MISSING)
-		printf(", \"%.*s\": %lu", (int)strcspn(key, ":"), key, value);
+		printf(", \"%.*s\": %" PRIu64, (int)strcspn(key, ":"), key, value);
 }
 
 static void print_system(bool settled, int readings)
