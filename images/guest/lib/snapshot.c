@@ -35,7 +35,7 @@
 #define LIST_FRACTION "/proc/sys/vm/percpu_pagelist_high_fraction"	/* 5.14, 74f44822097c */
 #define LONGEST_LISTS "8"	/* MIN_PERCPU_PAGELIST_HIGH_FRACTION: an eighth of each zone */
 #define READINGS 200
-#define AT_ONCE 3
+#define TIMES 3	/* that lists and counters are to differ before it is told */
 #define PAUSE_US 2000
 #define MAX_ZONES 16
 #define MAX_TYPES 8
@@ -499,32 +499,6 @@ static void print_all(bool settled, int readings, bool flags)
 		die("standard output");
 }
 
-void snapshot_print(bool pages)
-{
-	/* It is there with CONFIG_PROC_PAGE_MONITOR. */
-	bool flags = pages && !access(KPAGEFLAGS, F_OK);
-	bool settled = false;
-	int readings = 0;
-	struct sums sums;
-
-	if (!area_count)
-		find_areas();
-	while (!settled && readings++ < READINGS) {
-		if (readings > 1)
-			usleep(PAUSE_US);
-		settled = read_all(&sums, true) && (!flags || read_pages(&sums));
-	}
-	print_all(settled, readings, flags);
-}
-
-static void set_policy(int policy, int priority)
-{
-	const struct sched_param param = { .sched_priority = priority };
-
-	if (sched_setscheduler(0, policy, &param))
-		die("sched_setscheduler");
-}
-
 /* Whether the free lists hold what the counters say; one that is too long to be counted does. */
 static bool lists_agree(void)
 {
@@ -538,6 +512,38 @@ static bool lists_agree(void)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * What is taken and given back between the two readings of the counters shows in the lists alone, of
+ * which pagetypeinfo tells one order after the other. So where they differ it is read again; what
+ * the kernel counts wrongly differs each time.
+ */
+void snapshot_print(bool pages)
+{
+	/* It is there with CONFIG_PROC_PAGE_MONITOR. */
+	bool flags = pages && !access(KPAGEFLAGS, F_OK);
+	int readings = 0, differing = 0;
+	struct sums sums;
+	bool settled;
+
+	if (!area_count)
+		find_areas();
+	do {
+		if (readings)
+			usleep(PAUSE_US);
+		settled = read_all(&sums, true) && (!flags || read_pages(&sums));
+	} while (++readings < READINGS &&
+		 !(settled && (lists_agree() || ++differing == TIMES)));
+	print_all(settled, readings, flags);
+}
+
+static void set_policy(int policy, int priority)
+{
+	const struct sched_param param = { .sched_priority = priority };
+
+	if (sched_setscheduler(0, policy, &param))
+		die("sched_setscheduler");
 }
 
 /*
@@ -564,7 +570,7 @@ void snapshot_print_at_once(void)
 		find_areas();
 	do
 		settled = read_all(&sums, false);
-	while (++readings < AT_ONCE && !(settled && lists_agree()));
+	while (++readings < TIMES && !(settled && lists_agree()));
 	if (fixed)
 		setting_put(LIST_FRACTION, fraction);
 	set_policy(SCHED_OTHER, 0); /* whoever prints is no better than others */
