@@ -22,6 +22,7 @@ from harness.config import Board, Recipe, Userland, load_recipe
 from harness.debian import AptRoot, Package, remembered, unpack
 from harness.errors import BuildFailed, ConfigError
 from harness.kernel.build import BuiltKernel
+from harness.kernel.elf import reading
 from harness.kernel.modules import Modules
 from harness.process import run
 from harness.progress import Progress
@@ -240,7 +241,7 @@ def _add_libraries(program: Path, root: Path, found: dict[str, Path]) -> None:
 
 
 def _needed(program: Path) -> list[str]:
-    with program.open("rb") as file:
+    with reading(program), program.open("rb") as file:
         elf = ELFFile(file)
         names = [
             PurePosixPath(segment.get_interp_name()).name

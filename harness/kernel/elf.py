@@ -80,7 +80,8 @@ def reading(path: Path) -> Iterator[None]:
         raise HarnessError(
             f"is damaged, or no 32-bit ARM ELF file: {error}",
             where=str(path),
-            next_step="build it again; a file cut short is a full disk or an interrupted copy",
+            next_step="build it again (in the cache, remove its folder): a file cut short is a "
+            "full disk or an interrupted copy",
         ) from error
 
 

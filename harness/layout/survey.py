@@ -17,7 +17,7 @@ from harness.config import Board, Layout
 from harness.errors import ConfigError
 from harness.image.initramfs import Image
 from harness.kernel.build import BuiltKernel
-from harness.kernel.elf import open_elf, symbols_named
+from harness.kernel.elf import open_elf, reading, symbols_named
 from harness.layout import cmdline
 from harness.layout.devicetree import Node, nodes
 from harness.layout.ground import (
@@ -37,17 +37,8 @@ from harness.layout.ground import (
 PAGE = 4096
 BARE = Layout(name="bare", description="a board's tree without any area")
 _RUN_BYTES = 64 << 10  # what a run adds to the initramfs: keys
-_SYMBOLS = frozenset(
-    (
-        "_text",
-        "_edata",
-        "_end",
-        "swapper_pg_dir",
-        "dma_mmu_remap",
-        "fdt_scan_reserved_mem_reg_nodes",
-        "vmalloc_min",
-    )
-)
+_IMAGE = frozenset(("_text", "_edata", "_end", "swapper_pg_dir"))  # every kernel has them
+_SYMBOLS = _IMAGE | {"dma_mmu_remap", "fdt_scan_reserved_mem_reg_nodes", "vmalloc_min"}
 
 
 def ground(
@@ -114,10 +105,11 @@ def _reserved(tree: libfdt.Fdt, every: tuple[Node, ...]) -> Iterator[Region]:
 
 def kernel_facts(kernel: BuiltKernel) -> KernelFacts:
     """Return what the kernel's configuration, symbols and source say of areas."""
-    elf = open_elf(kernel.vmlinux)
-    found = symbols_named(elf, _SYMBOLS)
+    with reading(kernel.vmlinux):
+        found = symbols_named(open_elf(kernel.vmlinux), _SYMBOLS)
+        places = {name: found[name][0] for name in _IMAGE}
     offset = int(kernel.option("CONFIG_PAGE_OFFSET"), 0)
-    text, end = found["_text"][0] - offset, found["_end"][0] - offset
+    text, end = places["_text"] - offset, places["_end"] - offset
     return KernelFacts(
         version=kernel.version,
         block=PAGE << _block_order(kernel),
@@ -139,8 +131,8 @@ def kernel_facts(kernel: BuiltKernel) -> KernelFacts:
         high_memory=kernel.option("CONFIG_HIGHMEM") == "y",
         page_offset=offset,
         image=Span(text, end),
-        tables=Span(found["swapper_pg_dir"][0] - offset, text),
-        inflated=found["_edata"][0] - found["_text"][0],
+        tables=Span(places["swapper_pg_dir"] - offset, text),
+        inflated=places["_edata"] - places["_text"],
         zimage=kernel.zimage.stat().st_size,
     )
 

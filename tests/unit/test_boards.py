@@ -14,8 +14,9 @@ from harness import config
 from harness.board import base, machines, tree
 from harness.cell import Cell, Prepared
 from harness.config import MIB, Area, KernelTree, Layout
-from harness.errors import ConfigError, HostError, UsageError
+from harness.errors import ConfigError, HarnessError, HostError, UsageError
 from harness.guest.qemu import Sockets, argv
+from harness.kernel.build import BuiltKernel, Toolchain
 from harness.layout import survey
 from harness.layout.ground import Span
 
@@ -183,3 +184,12 @@ def test_a_machine_that_this_qemu_lacks_is_told(monkeypatch):
     machines.require(BOARDS["virt"])
     with pytest.raises(HostError, match="no machine 'raspi2b', which the board 'raspi2b' is"):
         machines.require(BOARDS["raspi2b"])
+
+
+@pytest.mark.parametrize("begins", [b"", b"\x7fELF\x01\x01\x01"], ids=["empty", "cut-short"])
+def test_a_damaged_kernel_is_named_with_what_to_do(tmp_path: Path, begins: bytes) -> None:
+    (tmp_path / "vmlinux").write_bytes(begins)
+    kernel = BuiltKernel("key", "6.12", tmp_path, tmp_path, "", Toolchain("", "", "armhf"))
+    with pytest.raises(HarnessError, match="remove its folder") as error:
+        survey.kernel_facts(kernel)
+    assert error.value.where == str(tmp_path / "vmlinux")
