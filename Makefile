@@ -70,7 +70,7 @@ test-mutants: $(READY) ## kernels broken on purpose: which case notices; [ARGS='
 bench: $(READY) ## how fast it is, beside kunit.py and raw QEMU; on an idle machine; [BUILDS=1]
 	$(BIN)/cma-harness bench $(CELL) $(if $(BUILDS),--builds) $(ARGS)
 
-nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|exact|studies|layouts|debug|repeat]
+nightly: $(READY) ## what configs/nightly.toml asks for; [PART=kernels|boards|exact|studies|layouts|isolated|debug|repeat]
 	$(BIN)/cma-harness nightly $(addprefix --part=,$(PART)) $(ARGS)
 
 clean: ## drop .venv and the records; the cache stays ('cma-harness cache prune')
