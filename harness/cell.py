@@ -15,6 +15,7 @@ from harness.errors import ConfigError, LayoutRefused
 from harness.guest.qemu import Launch
 from harness.image import initramfs
 from harness.kernel import build, external, modules, source
+from harness.kernel.toolchain import toolchain
 from harness.kernel.tree import Source
 from harness.layout import survey
 from harness.layout.check import Finding, check
@@ -167,7 +168,7 @@ class Footing:
 
 def stand(cell: Cell, cache: Cache, progress: Progress, append: str = "") -> Footing:
     """Make all of a cell but its device tree, and read the memory that areas are laid on."""
-    build.toolchain(cell.kernel.userland)
+    toolchain(cell.kernel.userland)
     machines.require(cell.board)
     origin = source.obtain(cell.kernel, cache, progress)
     bare = tree.make(cell.board, survey.BARE, origin.tree, cache, progress)

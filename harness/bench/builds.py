@@ -18,6 +18,7 @@ from harness.cell import Prepared
 from harness.errors import UsageError
 from harness.kernel import build, source
 from harness.kernel.build import BuiltKernel
+from harness.kernel.make import environment
 from harness.process import run
 from harness.progress import Progress
 from harness.results.bench import Row
@@ -68,4 +69,4 @@ def _plain(built: BuiltKernel, work: Path, cache: Cache) -> None:
         f"CROSS_COMPILE={built.toolchain.prefix}",
     ]
     for targets in (["olddefconfig"], ["zImage", "modules"]):
-        run([*make, *targets], env=build.build_environment(cache))
+        run([*make, *targets], env=environment(cache))

@@ -17,7 +17,7 @@ from harness.cli.app import app
 from harness.cli.choice import Choice, for_cell
 from harness.cli.options import JsonOption, ground
 from harness.config import Layout
-from harness.kernel.build import toolchain
+from harness.kernel.toolchain import toolchain
 from harness.layout import realboard
 from harness.layout.check import Finding, check
 from harness.layout.drawing import draw

@@ -18,7 +18,7 @@ from harness.cli.options import RUNS, JsonOption
 from harness.config import load_coverage
 from harness.coverage.survey import survey
 from harness.errors import UsageError
-from harness.kernel.build import toolchain
+from harness.kernel.toolchain import toolchain
 from harness.report import coverage as coverage_report
 from harness.report import html, junit, terminal
 from harness.report import study as study_report

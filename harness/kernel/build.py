@@ -1,4 +1,4 @@
-"""Building a kernel with tuxmake, and keeping of the build what later steps need."""
+"""Building a kernel in its build directory, and keeping of the build what later steps need."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,12 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.cache import Cache, digest_file
-from harness.config import Kernel, Userland
-from harness.errors import BuildFailed, CommandFailed, MissingTool, UsageError
-from harness.kernel import diagnostics, kconfig
+from harness.config import Kernel
+from harness.kernel import kconfig
+from harness.kernel.make import Make
 from harness.kernel.seeding import seed, touch_changed
+from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Source
-from harness.process import find, run
 from harness.progress import Phase, Progress
 
 _RECIPE = 2  # raise it when the steps below change what an entry holds
@@ -29,26 +28,6 @@ _RECIPE = 2  # raise it when the steps below change what an entry holds
 _NOT_FOR_MODULES = shutil.ignore_patterns("*.o", "*.a", "*.cmd", "vmlinux*", "*Image")
 # What `make M=` reads of it.
 _FOR_MODULES = (".config", "Module.symvers", "include", "arch/arm/include", "scripts")
-
-
-# Debian's cross compilers, by the architecture whose programs they make. One for armhf links its
-# programs with a libgcc and a libc that are ARMv7 code.
-_PREFIXES: Mapping[Userland, str] = {
-    "armhf": "arm-linux-gnueabihf-",
-    "armel": "arm-linux-gnueabi-",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Toolchain:
-    """The cross compiler: its prefix, and what tells one installation from another.
-
-    `userland` is Debian's architecture whose programs run beside the kernels it builds.
-    """
-
-    prefix: str
-    identity: str
-    userland: Userland
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +80,6 @@ class BuiltKernel:
         return self.path / "kdir" / "usr" / "gen_init_cpio"
 
 
-def toolchain(userland: Userland = "armhf") -> Toolchain:
-    """Return the cross compiler that CROSS_COMPILE names, else Debian's; no compiler is started.
-
-    `userland` is Debian's architecture of the guest.
-
-    Raises `UsageError` when ARCH is set to anything but arm, `MissingTool` without a compiler.
-    """
-    if os.environ.get("ARCH", "arm") != "arm":
-        raise UsageError(
-            f"ARCH={os.environ['ARCH']}: the harness builds 32-bit ARM kernels only",
-            where="environment",
-            next_step="unset ARCH",
-        )
-    prefix = os.environ.get("CROSS_COMPILE", _PREFIXES[userland])
-    try:
-        compiler = find(f"{prefix}gcc").resolve()
-    except MissingTool as error:
-        raise MissingTool(
-            error.what,
-            where=f"CROSS_COMPILE={prefix}",
-            next_step=f"set CROSS_COMPILE to a compiler that is there, or: {error.next_step}",
-        ) from error
-    status = compiler.stat()
-    identity = f"{compiler.name}:{status.st_size}:{status.st_mtime_ns}"
-    return Toolchain(prefix, identity, userland)
-
-
 @cache
 def _interface(kernel: BuiltKernel) -> str:
     """Read its files once; several steps ask."""
@@ -165,7 +117,7 @@ def build(kernel: Kernel, source: Source, cache: Cache, progress: Progress) -> B
                 f"kernel   building {source.version}: several minutes without a warm ccache"
             )
             with workdir(cache, source, kernel.family) as work:
-                make = _Make(kernel, source, work, directory, chain, cache)
+                make = Make(kernel, source, work, directory, chain, cache)
                 seeded = _seeded(make, requests, progress, phase)
                 _compile(make, requests, phase)
                 _keep(work, directory)
@@ -197,11 +149,11 @@ def workdir(cache: Cache, source: Source, family: str) -> Iterator[Path]:
         yield work
 
 
-def _compile(make: _Make, requests: Sequence[kconfig.Request], phase: Phase) -> None:
+def _compile(make: Make, requests: Sequence[kconfig.Request], phase: Phase) -> None:
     """Configure and build the kernel in the build directory, and note what was built there."""
     make.log.unlink(missing_ok=True)
     make.note.unlink(missing_ok=True)
-    _configure(make, requests)
+    make.configure(requests)
     kconfig.verify(requests, (make.work / ".config").read_text(), make.source.tree)
     make.everything(phase)
     make.note.write_text(_built(make.source, requests))
@@ -212,7 +164,7 @@ def _built(source: Source, requests: Iterable[kconfig.Request]) -> str:
 
 
 def _seeded(
-    make: _Make, requests: Sequence[kconfig.Request], progress: Progress, phase: Phase
+    make: Make, requests: Sequence[kconfig.Request], progress: Progress, phase: Phase
 ) -> bool:
     """Begin a patched kernel's build with that of the unpatched one, if that was ever built.
 
@@ -233,171 +185,6 @@ def _seeded(
             return False
     touch_changed(make.source.tree, original.tree)
     return True
-
-
-def _configure(make: _Make, requests: Iterable[kconfig.Request]) -> None:
-    """Leave a .config in the build directory.
-
-    The kernel's own script merges the requests into an empty configuration; what they make visible
-    has its defaults. tuxmake 1.45 would evaluate all options four times for this, at 2 s each, and
-    start the script in the kernel's tree, where it (6.12) makes its temporary files.
-    """
-    work, tree = make.work, make.source.tree
-    fragment = work.parent / f"{work.name}.config"
-    fragment.write_text(kconfig.render(requests))
-    auto = work / "include" / "config" / "auto.conf"
-    known = auto.exists()
-    make.configuration("allnoconfig")
-    if not known:  # for olddefconfig to write it, or the build would begin with a third evaluation
-        auto.unlink(missing_ok=True)
-    merge = str(tree / "scripts" / "kconfig" / "merge_config.sh")
-    argv = ("sh", merge, "-m", "-O", work, work / ".config", fragment)
-    run(argv, cwd=work, log=make.log, error=BuildFailed)
-    make.configuration("olddefconfig")
-
-
-@dataclass(frozen=True, slots=True)
-class _Make:
-    """A kernel's make, for one build directory."""
-
-    kernel: Kernel
-    source: Source
-    work: Path
-    output: Path
-    toolchain: Toolchain
-    cache: Cache
-
-    @property
-    def log(self) -> Path:
-        """The build's whole output; it stays when the build fails."""
-        return self.work.parent / f"{self.work.name}.txt"
-
-    @property
-    def note(self) -> Path:
-        """What was built there last, source and configuration; none while it is being built."""
-        return self.work.parent / f"{self.work.name}.built"
-
-    def configuration(self, target: str) -> None:
-        """Make one of kconfig's targets, with the compilers that tuxmake will name."""
-        command = [
-            *("make", "-C", str(self.source.tree), f"O={self.work}", "ARCH=arm", _JOBS),
-            *(() if "LLVM" in self.kernel.make else _COMPILERS),
-            *self._variables(),
-            target,
-        ]
-        run(command, env=self._environment(), log=self.log, error=BuildFailed)
-
-    def everything(self, phase: Phase) -> None:
-        """Have tuxmake build the kernel and its modules, as configured."""
-        compiled = 0
-
-        def count(line: str) -> None:
-            nonlocal compiled
-            if line.startswith("  "):
-                compiled += 1
-                phase.step(f"{compiled} steps, {line.strip()}")
-
-        command = [
-            *(sys.executable, "-m", "tuxmake", "--runtime=null", "--target-arch=arm"),
-            *("--toolchain=gcc", "--verbose", "--wrapper=ccache"),
-            *(f"--build-dir={self.work}", f"--output-dir={self.output}"),
-            *(f"--environment=KCFLAGS={self._flags()}", _JOBS),
-            *self._variables(),
-            "default",  # plain make; its other targets are this one, and more
-        ]
-        try:
-            run(
-                command,
-                cwd=self.source.tree,
-                env=self._environment(),
-                log=self.log,
-                on_line=count,
-                error=BuildFailed,
-            )
-        except BuildFailed as problem:
-            # tuxmake 1.45 goes on behind an error (make --keep-going): it is not among the last
-            # words.
-            lines = self.log.read_text(errors="replace").splitlines()
-            raise BuildFailed(
-                diagnostics.told(lines, {}), where=problem.where, next_step=problem.next_step
-            ) from problem
-
-    def _flags(self) -> str:
-        """Return what the compiler is told beside what the configuration says; a blank is nothing.
-
-        With nothing at all tuxmake 1.45 would have -ffile-prefix-map, a hundredth of a build.
-        """
-        if {"LLVM", "CC"} & self.kernel.make.keys():
-            return " "
-        try:
-            run([f"{self.toolchain.prefix}gcc", _NO_VIEWS, "-E", "-x", "c", os.devnull])
-        except CommandFailed:  # gcc 7 and before
-            return " "
-        return _NO_VIEWS
-
-    def _environment(self) -> Mapping[str, str | None]:
-        """Return a build's, in which ccache does not read headers that never change.
-
-        They are some 600 of a file's, and half of the time that ccache takes.
-        """
-        settled = {}
-        if self.source.settled:
-            settled["CCACHE_IGNOREHEADERS"] = str(self.source.tree.resolve())  # as kbuild names it
-        return {**build_environment(self.cache), "GLIBC_TUNABLES": _MALLOC, **settled}
-
-    def _variables(self) -> Iterator[str]:
-        yield f"CROSS_COMPILE={self.toolchain.prefix}"
-        yield from _NO_TREES
-        yield from (f"{name}={value}" for name, value in self.kernel.make.items())
-
-
-# `make all` would compile the trees of every board whose chip the kernel supports, hundreds for an
-# i.MX; the one that is booted is harness/board/'s affair. dtstree: the top Makefile since 6.11
-# (all: dtbs); KBUILD_DTBS: arch/arm/Makefile before.
-# tuxmake 1.45 leaves out what is empty; make takes the blank away.
-_NO_TREES = ("dtstree= ", "KBUILD_DTBS= ")
-# As tuxmake has them with its wrapper; another compiler would have kconfig's programs made again.
-_COMPILERS = ("CC=ccache $(CROSS_COMPILE)gcc", "HOSTCC=ccache gcc")
-
-# Views tell statements apart that share an address, as all but one have no instruction left.
-# Without them only the last has a line in the table; each instruction, and each variable that is
-# somewhere, has what it had (seen of mm/cma.o). To make them is a fiftieth of a build.
-_NO_VIEWS = "-gno-variable-location-views"
-
-# One more than there are processors makes a build slower: two compilers to a processor's cache.
-_JOBS = f"--jobs={os.cpu_count() or 1}"
-# A compiler's memory in huge pages where the host gives them to who asks, and not piece by piece: a
-# fifth of its page faults, a fiftieth of its time (glibc 2.35; before, of the faults a twentieth).
-_MALLOC = ":".join(
-    (
-        *("glibc.malloc.hugetlb=1", f"glibc.malloc.top_pad={16 << 20}"),
-        *(f"glibc.malloc.trim_threshold={1 << 30}", f"glibc.malloc.mmap_threshold={1 << 30}"),
-    )
-)
-
-# What a caller's environment must not add to a build behind the cache key's back; make's own
-# variables are there when the harness runs below `make test-arm`.
-_NOT_INHERITED = (
-    *("KBUILD_OUTPUT", "O", "M", "V", "W", "C", "KCONFIG_ALLCONFIG", "INSTALL_MOD_PATH"),
-    *("KCFLAGS", "KAFLAGS", "KCPPFLAGS", "HOSTCFLAGS", "HOSTLDFLAGS", "LOCALVERSION", "CFLAGS"),
-    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS"),
-)
-
-
-def build_environment(cache: Cache) -> Mapping[str, str | None]:
-    """Return what a build's environment changes: ccache's ways, and nothing that is not keyed.
-
-    ccache keeps its files in the user's own CCACHE_DIR, or in our cache. It goes by the files that
-    the compiler read (depend mode): a source that it does not know is preprocessed once, not twice,
-    which was a quarter of a first build. Preprocessed text it then knows nothing of, but has no use
-    for it: of another configuration make itself compiles no more than what has changed.
-    """
-    return {
-        **dict.fromkeys(_NOT_INHERITED),
-        "CCACHE_DEPEND": "1",
-        "CCACHE_DIR": os.environ.get("CCACHE_DIR", str(cache.root / "ccache")),
-        "CCACHE_MAXSIZE": os.environ.get("CCACHE_MAXSIZE", "5G"),
-    }
 
 
 # Since 6.13 ("kbuild: allow to start building external modules in any directory", 8cd07cc6c88c) the

@@ -18,9 +18,10 @@ from harness.cache import Cache, digest_file, digest_tree
 from harness.config import CONFIGS, load_departed
 from harness.errors import BuildFailed, HarnessError, UsageError
 from harness.kernel import loadable
-from harness.kernel.build import BuiltKernel, build_environment
+from harness.kernel.build import BuiltKernel
 from harness.kernel.diagnostics import told
 from harness.kernel.kunit_elf import Suite
+from harness.kernel.make import environment
 from harness.kernel.modinfo import ModuleInfo, module_info
 from harness.kernel.modules import note_suites, noted_suites
 from harness.process import run
@@ -216,7 +217,7 @@ def _compile(
             *(f"KCFLAGS={' '.join(flags)}", "KBUILD_MODPOST_WARN=1", "modules"),
         ],
         cwd=source,
-        env={**build_environment(cache), "PWD": str(source)},  # Makefiles have -I$(PWD)
+        env={**environment(cache), "PWD": str(source)},  # Makefiles have -I$(PWD)
         on_line=lambda line: lines.append(line.replace(str(source), str(home))),
         error=BuildFailed,
     )

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 
 from harness.cache import Cache, digest_tree
 from harness.errors import BuildFailed
-from harness.kernel.build import BuiltKernel, build_environment
+from harness.kernel.build import BuiltKernel
 from harness.kernel.kunit_elf import NoDebugInformation, Suite, read_suites
+from harness.kernel.make import environment
 from harness.process import run
 from harness.progress import Progress
 
@@ -114,7 +115,7 @@ def _make(kernel: BuiltKernel, work: Path, cache: Cache) -> None:
             f"KCFLAGS=-ffile-prefix-map={work}=kmod",  # in WARN()s and debug information
             *("ARCH=arm", f"CROSS_COMPILE={prefix}", f"CC=ccache {prefix}gcc", "modules"),
         ],
-        env=build_environment(cache),
+        env=environment(cache),
         error=BuildFailed,
     )
 

@@ -16,7 +16,8 @@ from harness.cell import Cell, Prepared
 from harness.config import MIB, Area, KernelTree, Layout
 from harness.errors import ConfigError, HarnessError, HostError, UsageError
 from harness.guest.qemu import Sockets, argv
-from harness.kernel.build import BuiltKernel, Toolchain
+from harness.kernel.build import BuiltKernel
+from harness.kernel.toolchain import Toolchain
 from harness.layout import survey
 from harness.layout.ground import Span
 

@@ -22,7 +22,8 @@ from harness.coverage.judge import judge
 from harness.coverage.survey import survey
 from harness.errors import ConfigError, GuestDied, HostError, UsageError
 from harness.guest.command import Completed
-from harness.kernel.build import BuiltKernel, Toolchain
+from harness.kernel.build import BuiltKernel
+from harness.kernel.toolchain import Toolchain
 from harness.report import coverage as report
 from harness.results.coverage import CoverageRecord
 from harness.results.record import CellRecord

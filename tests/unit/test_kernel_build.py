@@ -10,7 +10,8 @@ import pytest
 from harness.cache import Cache
 from harness.config import Kernel
 from harness.errors import BuildFailed, CommandFailed
-from harness.kernel import build
+from harness.kernel import make as kbuild
+from harness.kernel.toolchain import Toolchain
 from harness.kernel.tree import Source
 from harness.progress import Phase
 
@@ -22,10 +23,10 @@ PREPROCESSING = ["-E", "-x", "c", os.devnull]
 @pytest.fixture
 def make(tmp_path):
     kernel = Kernel(name="6.12", package="linux-source-6.12", config=())
-    chain = build.Toolchain("arm-", "gcc", "armhf")
+    chain = Toolchain("arm-", "gcc", "armhf")
     source = Source(tmp_path / "linux", "1", "6.12.0", "linux", "1")
     work = tmp_path / "work"
-    return build._Make(kernel, source, work, tmp_path / "out", chain, Cache(tmp_path / "cache"))
+    return kbuild.Make(kernel, source, work, tmp_path / "out", chain, Cache(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def ran(monkeypatch):
     def run(command, **options):
         commands.append((command, options))
 
-    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(kbuild, "run", run)
     return commands
 
 
@@ -47,7 +48,7 @@ def test_a_kernel_that_does_not_compile_is_told_by_the_compiler_s_complaint(make
             log.write_text("\n".join(["mm/cma.c: In function 'f':", ERROR, *others, LAST]))
             raise error(f"ended with status 2\n{LAST}", where="tuxmake", next_step="see the log")
 
-    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(kbuild, "run", run)
     with pytest.raises(BuildFailed) as caught:
         make.everything(Phase("kernel", None))
     assert caught.value.what == f"mm/cma.c: In function 'f':\n{ERROR}"
@@ -72,7 +73,7 @@ class TestWhatTheCompilerIsTold:
             if len(ran) == 1:
                 raise CommandFailed("unrecognized debug output level")
 
-        monkeypatch.setattr(build, "run", run)
+        monkeypatch.setattr(kbuild, "run", run)
         make.everything(Phase("kernel", None))
         assert self.flags(ran) == " "
 
@@ -90,7 +91,7 @@ class TestHeadersThatNeverChange:
 
     def test_those_of_a_source_in_the_cache_are_not_read_by_ccache(self, make, ran):
         settled = replace(make, source=replace(make.source, settled=True))
-        settled.configuration("olddefconfig")
+        settled.configure(())
         assert self.ignored(ran) == str(make.source.tree)
         settled.everything(Phase("kernel", None))
         assert self.ignored(ran) == str(make.source.tree)
@@ -116,8 +117,8 @@ class TestTheConfigurationIsEvaluatedAsSeldomAsCanBe:
             if command[0] == "make" and not auto.exists():
                 auto.write_text(command[-1])
 
-        monkeypatch.setattr(build, "run", run)
-        build._configure(make, ())
+        monkeypatch.setattr(kbuild, "run", run)
+        make.configure(())
         return auto.read_text()
 
     def test_in_a_new_directory_it_is_the_last_target_s(self, make, auto, monkeypatch):

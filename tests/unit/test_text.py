@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.cache import Cache
 from harness.errors import HarnessError
-from harness.kernel.build import build_environment
+from harness.kernel.make import environment
 from harness.process import run
 from harness.text import printable
 
@@ -40,6 +40,6 @@ def test_an_error_that_quotes_the_guest_is_harmless():
 def test_a_build_inherits_neither_make_s_nor_kbuild_s_variables(tmp_path, monkeypatch):
     for name in ("KBUILD_OUTPUT", "KCFLAGS", "MAKEFLAGS", "O", "M"):
         monkeypatch.setenv(name, "poison")
-    shown = run(["env"], env=build_environment(Cache(tmp_path))).output
+    shown = run(["env"], env=environment(Cache(tmp_path))).output
     assert "poison" not in shown
     assert "CCACHE_DIR=" in shown
