@@ -22,6 +22,7 @@ from typing import IO
 
 from harness.errors import CommandFailed, DiskFull, HostError, MissingTool
 from harness.host import package_of
+from harness.interrupts import Interrupts
 
 _TAIL_LINES = 25
 _TIDY_SECONDS = 10.0  # make, which is told to end, removes what is half made
@@ -69,12 +70,14 @@ def run(
     command = [str(find(str(argv[0]))), *map(str, argv[1:])]
     with ExitStack() as stack:
         binary = stack.enter_context(stdout.open("wb")) if stdout else None
+        interrupts = stack.enter_context(Interrupts())
         process = _start(command, cwd, _environment(env or {}), binary)
         try:
-            output = _collect(process, log, on_line)
-            status = process.wait()
+            with interrupts.heard():
+                output = _collect(process, log, on_line)
+                status = process.wait()
         except BaseException:
-            _end(process)
+            _end(process, interrupts)
             raise
     if status != 0:
         raise _failure(command, status, output, log, error)
@@ -194,14 +197,18 @@ def _collect(
     return "".join(lines)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the whole group: a compiler must not go on behind the next run's back."""
+def _end(process: subprocess.Popen[str], interrupts: Interrupts) -> None:
+    """End the whole group: a compiler must not go on behind the next run's back.
+
+    Ctrl-C again ends the wait for those who tidy up.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired, ValueError):  # it may have closed its output
+        expected = suppress(subprocess.TimeoutExpired, ValueError)  # it may have closed its output
+        with expected, interrupts.heard():
             process.communicate(timeout=_TIDY_SECONDS)
-    finally:  # also when Ctrl-C comes again
+    finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
