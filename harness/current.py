@@ -17,11 +17,10 @@ from harness.copies import Copies
 from harness.coverage import counters as executed
 from harness.errors import GuestError, KernelFaulted, LayoutMismatch
 from harness.faults import Fault, extract
-from harness.guest import kmemleak
+from harness.guest import kmemleak, marks
 from harness.guest.guest import Guest
 from harness.guest.machine import CONSOLE_LOG
 from harness.kernel.symbols import Symbols
-from harness.printk import messages
 from harness.results.record import Span
 from harness.verdict import Verdict
 
@@ -194,7 +193,8 @@ class CurrentGuest(Closing):
         """Return what the running guest's kernel has said from `start` on, but not as it booted."""
         if self._guest is None:
             return ()
-        return messages(self._guest.console.text(max(start, self._since)))
+        found = marks.messages(self._guest.console.text(max(start, self._since)))
+        return tuple(found.decode("utf-8", "replace").splitlines())
 
     def discard(self) -> None:
         """End a guest that can no longer be trusted; the next one is booted when needed."""

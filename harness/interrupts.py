@@ -24,6 +24,7 @@ class Interrupts:
         self._before: dict[int, signal._HANDLER] = {}
         self._waiting: list[int] = []
         self._open = False
+        self._closed = True  # before and behind it, those that are still its own are passed on
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -32,14 +33,16 @@ class Interrupts:
                 if callable(handler):
                     self._before[number] = handler
                     signal.signal(number, self._come)
+        self._closed = False
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._closed = True
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        if self._waiting and not interrupted:
-            signal.raise_signal(self._waiting[0])
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            for number in self._waiting:
+                signal.raise_signal(number)
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -53,14 +56,19 @@ class Interrupts:
             self._open = False
 
     def _come(self, number: int, frame: FrameType | None) -> None:
-        if self._open:
+        if self._closed:
+            self._pass(number, frame)
+        elif self._open:
             self._through(number, frame)
         else:
             self._waiting.append(number)
 
     def _through(self, number: int, frame: FrameType | None) -> None:
+        self._open = False  # it may raise: what is undone then is not interrupted in its turn
+        self._pass(number, frame)
+        self._open = True
+
+    def _pass(self, number: int, frame: FrameType | None) -> None:
         handler = self._before[number]
         assert callable(handler)
-        self._open = False  # it may raise: what is undone then is not interrupted in its turn
         handler(number, frame)
-        self._open = True

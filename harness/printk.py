@@ -1,4 +1,4 @@
-"""How the kernel's messages stand on a console: each with its time, between what programs wrote.
+"""How a message of the kernel's stands on a console: behind a time, or in the middle of a line.
 
 Pure text; lines are bytes as they came from the serial port.
 """
@@ -28,12 +28,3 @@ def stamped_part(line: bytes) -> bytes | None:
     """Return a line from its time on, without what a program had left before it; None without."""
     stamp = _STAMP.search(line)
     return line[stamp.start() :] if stamp else None
-
-
-def messages(console: bytes) -> tuple[str, ...]:
-    """Return the kernel's messages of a stretch of console, with their times; all else is left out.
-
-    A message that begins before the stretch is left out too: it is somebody else's.
-    """
-    parts = (stamped_part(line.strip(b"\r")) for line in console.split(b"\n"))
-    return tuple(part.decode("utf-8", "replace") for part in parts if part is not None)

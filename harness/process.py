@@ -211,7 +211,8 @@ def _end(process: subprocess.Popen[str], interrupts: Interrupts) -> None:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # it may hang in the kernel, on a dead disk
+            process.wait(_TIDY_SECONDS)
 
 
 def _failure(

@@ -111,4 +111,4 @@ def _advice(done: Completed) -> str:
         return "use an image of this checkout, which has the program"
     if done.status == _STATUS_KILLED or _KILLED.search(done.output):
         return "see whether the kernel's OOM killer did it: then its report is on the console"
-    return "see what it and the kernel said; with --help, in the guest, it tells its usage"
+    return "see what it and the kernel said, and how it was called"

@@ -23,7 +23,7 @@ from harness.kernel.toolchain import Toolchain, toolchain
 from harness.kernel.tree import Source
 from harness.progress import Phase, Progress
 
-_RECIPE = 2  # raise it when the steps below change what an entry holds
+_RECIPE = 2  # raise it when the steps below, or those of make.py, change what an entry holds
 # What `make M=` needs of a build directory; objects and archives are most of its size.
 _NOT_FOR_MODULES = shutil.ignore_patterns("*.o", "*.a", "*.cmd", "vmlinux*", "*Image")
 # What `make M=` reads of it.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.interrupts import Interrupts
 from harness.invocation import OUTPUT
 from harness.matrix import outcome
 from harness.matrix.launch import Launcher, Running, build_output
@@ -137,7 +138,8 @@ class Matrix:
     def _start(
         self, planned: Planned, start: Callable[[Planned], Running], *, builds: bool
     ) -> None:
-        self._tasks[start(planned)] = Task(planned, self.clock(), builds)
+        with Interrupts():  # what is started is known, and can be ended
+            self._tasks[start(planned)] = Task(planned, self.clock(), builds)
         self.watch.began(planned, builds=builds)
 
     def _finish(self, schedule: Schedule, job: Running, task: Task, stopped: str = "") -> None:

@@ -24,6 +24,7 @@ from harness.verdict import Verdict
 ISOLATED, SHARES = "isolated", "shares_guest"  # marks
 _BEGAN = pytest.StashKey[int]()
 _SECONDS = pytest.StashKey[float]()
+_BROKEN = pytest.StashKey[bool]()  # whether the audit found something
 _SPAN = pytest.StashKey[Span]()
 _SAID_LINES = 80  # the OOM killer's report has about 60
 _UNEXPLAINED = (Verdict.FAIL, Verdict.ERROR)  # by what the kernel said
@@ -89,9 +90,7 @@ def pytest_runtest_teardown(
         # Also behind a failure: what it left must not be blamed on the next case.
         broken = _audit(item, nextitem)
     if broken:
-        live = item.config.stash[SESSION].live
-        if isinstance(item, ModuleItem) or not live.staying:
-            live.discard()  # what is missing would fail others too
+        item.stash[_BROKEN] = True
         raise CaseEnded(Outcome(Verdict.FAIL, "\n".join(broken)))
 
 
@@ -146,6 +145,10 @@ def pytest_runtest_makereport(
         item.stash[OUTCOME] = before if before.verdict == worst else outcome
         if outcome.verdict in _DAMAGED and _had_the_guest(item):
             session.live.discard()
+        if item.stash.get(_BROKEN, False) and (
+            isinstance(item, ModuleItem) or not session.live.staying
+        ):
+            session.live.discard()  # what is missing would fail others too
         report.user_properties.append((VERDICT, str(outcome.verdict)))
     if report.when == "teardown":
         report.user_properties.append((CASE, _payload(item, session)))

@@ -57,7 +57,7 @@ def test_low_memory_stays_free_when_high_memory_is_in_pieces(
             zone for zone in take(guest.console).zones if zone.name not in ("HighMem", "Movable")
         ]
         pages = sum(zone.nr_free_pages - zone.nr_free_cma + zone.per_cpu for zone in zones)
-        assert pages * PAGE >= SHORT, zones
+        assert pages * PAGE >= SHORT - MIB, zones  # of which it has used some
 
 
 def test_movable_memory_fills_the_area_when_there_is_no_other(guest: Guest, own: Own) -> None:

@@ -66,7 +66,7 @@ def test_a_failure_tells_the_kernel_s_from_ours(status, output, errno, verdict):
         (127, "sh: cma-occupy: not found\n", "image of this checkout"),
         (137, "", "OOM killer"),
         (1, "cma-occupy: hold: ended by signal 9\n", "OOM killer"),
-        (2, "cma-occupy: no such kind: x\n", "--help"),
+        (2, "cma-occupy: no such kind: x\n", "how it was called"),
     ],
 )
 def test_what_to_do_next_is_told_by_how_it_ended(status, output, advice):

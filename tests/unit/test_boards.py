@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -187,9 +188,20 @@ def test_a_machine_that_this_qemu_lacks_is_told(monkeypatch):
         machines.require(BOARDS["raspi2b"])
 
 
-@pytest.mark.parametrize("begins", [b"", b"\x7fELF\x01\x01\x01"], ids=["empty", "cut-short"])
-def test_a_damaged_kernel_is_named_with_what_to_do(tmp_path: Path, begins: bytes) -> None:
-    (tmp_path / "vmlinux").write_bytes(begins)
+def arm_elf(sections: int, at: int) -> bytes:
+    """The header of a 32-bit ARM program (ET_EXEC, EM_ARM) that says where its sections are."""
+    ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    numbers = (2, 40, 1, 0, 0, at, 0, 52, 32, 0, 40, sections, 0)
+    return ident + struct.pack("<HHIIIIIHHHHHH", *numbers)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"\x7fELF\x01\x01\x01", arm_elf(5, at=4096), arm_elf(0, at=0)],
+    ids=["empty", "no-header", "cut-short", "no-symbols"],
+)
+def test_a_damaged_kernel_is_named_with_what_to_do(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "vmlinux").write_bytes(contents)
     kernel = BuiltKernel("key", "6.12", tmp_path, tmp_path, "", Toolchain("", "", "armhf"))
     with pytest.raises(HarnessError, match="remove its folder") as error:
         survey.kernel_facts(kernel)

@@ -14,22 +14,31 @@ from harness.interrupts import Interrupts
 @pytest.fixture(autouse=True)
 def _python_s_own_handlers() -> Iterator[None]:
     """Whoever starts the tests in the background may have SIGINT ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def ctrl_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def test_what_comes_early_waits_until_it_is_heard() -> None:
-    with Interrupts() as interrupts:
-        ctrl_c()
-        begun = True
-        with pytest.raises(KeyboardInterrupt), interrupts.heard():
-            begun = False
-    assert begun
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_comes_early_waits_until_it_is_heard(number: int) -> None:
+    steps = []
+
+    def act() -> None:
+        with Interrupts() as interrupts:
+            signal.raise_signal(number)
+            steps.append("held")
+            with interrupts.heard():
+                steps.append("heard")
+
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    assert steps == ["held"]
 
 
 def test_what_is_undone_is_not_interrupted_in_its_turn() -> None:
@@ -82,6 +91,35 @@ def test_the_handlers_are_those_of_before_behind_it() -> None:
     with Interrupts():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("step", "comes"), [(1, signal.SIGTERM), (3, signal.SIGINT)], ids=["entering", "leaving"]
+)
+def test_one_that_comes_while_handlers_change_leaves_none_deaf(
+    monkeypatch: pytest.MonkeyPatch, step: int, comes: int
+) -> None:
+    """SIGINT has its new handler then, SIGTERM its old one; what comes has Python's own."""
+    change = signal.signal
+    changed = []
+
+    def changing(number: int, handler: signal._HANDLER) -> signal._HANDLER:
+        before = change(number, handler)
+        changed.append(number)
+        if len(changed) == step:
+            signal.raise_signal(comes)
+        return before
+
+    def act() -> None:
+        with Interrupts():
+            pass
+
+    monkeypatch.setattr(signal, "signal", changing)
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import process
 from harness.errors import BuildFailed, CommandFailed, DiskFull, MissingTool
 from harness.process import find, run
 
@@ -119,6 +120,24 @@ def test_ctrl_c_again_and_again_ends_what_does_not_listen(tmp_path):
         harness.send_signal(signal.SIGINT)
         time.sleep(0.05)  # a person's pace: the second one has to come while the first is served
     assert wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_ctrl_c_in_the_middle_of_a_start_ends_what_has_started(monkeypatch):
+    start, started = process._start, []
+
+    def interrupted(*arguments):
+        started.append(start(*arguments))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(process, "_start", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(["sleep", "1000"])
+        assert started[0].poll() is not None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_failing_command_is_an_error_of_the_host():

@@ -17,8 +17,9 @@
 #include "areas.h"
 
 /*
- * Leave @margin bytes of free low memory outside CMA, none of high memory, and of CMA nothing but
- * @keep (NULL: no area is taken). Ends the program, letting go of all, when that cannot be.
+ * Leave @margin bytes of free low memory outside CMA, and of CMA nothing but @keep (NULL: no area is
+ * taken). Of high memory at most small pieces are left, which movable pages are taken from behind
+ * CMA. Ends the program, letting go of all, when that cannot be.
  */
 void shortage_begin(const struct area *areas, size_t count, const struct area *keep,
 		    uint64_t margin);

@@ -208,7 +208,6 @@ static void read_zoneinfo(void)
 			if (!zone)
 				continue;
 			zone->per_cpu = zone->cpus = zone->user = 0;
-			zone->capped = false;
 		} else if (zone && key_value(line, &key, &value)) {
 			zone_number(zone, key, value);
 		}
@@ -260,6 +259,8 @@ static void read_pagetypeinfo(void)
 	enum { LISTS, BLOCKS, REST } part = LISTS;
 	char *text = text_of_existing("/proc/pagetypeinfo"), *line;
 
+	for (unsigned int i = 0; i < zone_count; i++)
+		zones[i].capped = false;
 	while ((line = text_line(&text))) {
 		if (!strncmp(line, page_block, strlen(page_block)))
 			block_pages = strtoul(line + strlen(page_block), NULL, 10);
@@ -499,16 +500,26 @@ static void print_all(bool settled, int readings, bool flags)
 		die("standard output");
 }
 
-/* Whether the free lists hold what the counters say; one that is too long to be counted does. */
+/*
+ * Whether the free lists hold what the counters say; those that are too long to be counted do. What
+ * is isolated is on a list of its own, and no counter has it.
+ */
 static bool lists_agree(void)
 {
 	for (unsigned int i = 0; i < zone_count; i++) {
-		unsigned long free = 0;
+		const uint64_t *numbers = zones[i].numbers;
+		uint64_t all = 0, cma = 0, isolated = 0;
 
-		for (unsigned int type = 0; type < type_count; type++)
-			free += zones[i].free[type];
-		if (zones[i].numbers[Z_PRESENT] && !zones[i].capped &&
-		    free != zones[i].numbers[Z_FREE])
+		if (!numbers[Z_PRESENT] || zones[i].capped)
+			continue;
+		for (unsigned int type = 0; type < type_count; type++) {
+			all += zones[i].free[type];
+			if (!strcmp(type_names[type], "CMA"))
+				cma = zones[i].free[type];
+			if (!strcmp(type_names[type], "Isolate"))
+				isolated = zones[i].free[type];
+		}
+		if (isolated || all != numbers[Z_FREE] || cma != numbers[Z_FREE_CMA])
 			return false;
 	}
 	return true;
