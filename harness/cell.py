@@ -15,7 +15,7 @@ from harness.errors import ConfigError, LayoutRefused
 from harness.guest.qemu import Launch
 from harness.image import initramfs
 from harness.kernel import build, external, modules, source
-from harness.kernel.toolchain import toolchain
+from harness.kernel.toolchain import require_libc, toolchain
 from harness.kernel.tree import Source
 from harness.layout import survey
 from harness.layout.check import Finding, check
@@ -181,6 +181,7 @@ def prepare_kernel(
     cell: Cell, origin: Source, cache: Cache, progress: Progress
 ) -> tuple[build.BuiltKernel, modules.Modules, initramfs.Image]:
     """Make what cells of other layouts share: all but the device tree."""
+    require_libc(cell.kernel.userland)
     kernel = build.build(cell.kernel, origin, cache, progress)
     built = modules.build(kernel, cache, progress)
     return kernel, built, initramfs.build(kernel, built, cell.board, cache, progress)

@@ -92,6 +92,16 @@ def package_of(program: str) -> str | None:
     return next((tool.package for tool in TOOLS if tool.name == program), None)
 
 
+def require(name: str) -> None:
+    """Raise `MissingTool`, which names its package, if one of `TOOLS` is not there."""
+    tool = next(tool for tool in TOOLS if tool.name == name)
+    if not tool.present():
+        raise MissingTool(
+            f"not installed on this host: {tool.name} ({tool.why})",
+            next_step=f"apt-get install {tool.package}",
+        )
+
+
 def missing() -> tuple[Tool, ...]:
     """Return the tools that are not there, in the order of `TOOLS`."""
     return tuple(tool for tool in TOOLS if not tool.present() and not tool.optional)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.config import Userland
 from harness.errors import MissingTool, UsageError
+from harness.host import require
 from harness.process import find
 
 # Debian's cross compilers, by the architecture whose programs they make. One for armhf links its
@@ -28,6 +29,15 @@ class Toolchain:
     prefix: str
     identity: str
     userland: Userland
+
+
+def require_libc(userland: Userland) -> None:
+    """Raise `MissingTool` if Debian's compiler is used and what it links programs with is missing.
+
+    So that it is told before a kernel is built, not behind it.
+    """
+    if os.environ.get("CROSS_COMPILE", _PREFIXES[userland]) == _PREFIXES[userland]:
+        require(f"libc.a of {userland}")
 
 
 def toolchain(userland: Userland = "armhf") -> Toolchain:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from harness import host
+from harness.config import Userland
 from harness.errors import HostError, MissingTool
+from harness.kernel.toolchain import require_libc
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BC = next(tool for tool in host.TOOLS if tool.name == "bc")
@@ -99,3 +102,14 @@ def test_it_runs_before_there_is_a_virtual_environment():
 
 def test_every_tool_says_why_it_is_needed():
     assert all(tool.package and tool.why for tool in host.TOOLS)
+
+
+@pytest.mark.parametrize("userland", get_args(Userland))
+def test_a_missing_libc_is_told_with_its_package(monkeypatch, userland):
+    monkeypatch.delenv("CROSS_COMPILE", raising=False)
+    monkeypatch.setattr(host.Tool, "present", lambda tool: not tool.file)
+    with pytest.raises(MissingTool, match=f"libc.a of {userland}") as caught:
+        require_libc(userland)
+    assert caught.value.next_step == f"apt-get install libc6-dev-{userland}-cross"
+    monkeypatch.setenv("CROSS_COMPILE", "my-own-")  # whose libc is where it has it
+    require_libc(userland)
