@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import beginning, boots
@@ -31,29 +32,31 @@ class Unusable(GuestError):
     verdict = Verdict.LOST
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a cell's guest is had.
+
+    `append` is added to the kernel's command line, `gdb` lets a debugger join, with `force` a guest
+    whose areas are not the layout's counts, and of `copies` it is one instead of booting.
+    """
+
+    append: str = ""
+    gdb: bool = False
+    force: bool = False
+    copies: Copies | None = None
+
+
 class CurrentGuest(Closing):
     """Owns the one running guest of a cell; used from one thread."""
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        directory: Path,
-        *,
-        append: str = "",
-        gdb: bool = False,
-        force: bool = False,
-        copies: Copies | None = None,
-    ) -> None:
+    def __init__(self, prepared: Prepared, directory: Path, how: How) -> None:
         self.prepared = prepared
         self.directory = directory.absolute()
         self.boots: list[float] = []
-        self.restored = copies is not None  # whether those are copies of a stored guest
+        self.restored = how.copies is not None  # whether those are copies of a stored guest
         self.argv: tuple[str, ...] = ()
         self.qemu_version = ""
-        self._append = append
-        self._gdb = gdb
-        self._force = force
-        self._copies = copies
+        self._how = how
         self._otherwise: LayoutMismatch | None = None
         self._guest: Guest | None = None
         self._since = 0  # where the running guest's console was when it was had
@@ -66,8 +69,8 @@ class CurrentGuest(Closing):
 
     def prepare(self) -> None:
         """Have what the first guest is restored from, if it is to be restored."""
-        if self._copies is not None:
-            self._copies.prepare(self.directory)
+        if self._how.copies is not None:
+            self._how.copies.prepare(self.directory)
 
     def bare(self) -> Guest:
         """Return the running guest, which was compared with the layout; start one if need be.
@@ -102,7 +105,7 @@ class CurrentGuest(Closing):
         A mismatch is told here too when it was forced upon the guest, and others may use it.
         """
         try:
-            self._tried(self._know) if self._copies else self.bare()
+            self._tried(self._know) if self._how.copies else self.bare()
             if self._otherwise is not None:
                 raise self._otherwise
         except Unusable:
@@ -209,7 +212,7 @@ class CurrentGuest(Closing):
 
         A copy is just ended.
         """
-        if self._copies is not None:
+        if self._how.copies is not None:
             self.discard()
         if self._guest is not None:
             executed.keep(self._guest, self.prepared.kernel, self._boot_directory)
@@ -219,7 +222,7 @@ class CurrentGuest(Closing):
 
     def _start(self) -> None:
         """Restore a copy of a guest that was verified; or boot one, and verify it."""
-        if self._copies is not None:
+        if self._how.copies is not None:
             self._know()
             self._copy()
         else:
@@ -227,11 +230,11 @@ class CurrentGuest(Closing):
             self._know()
 
     def _copy(self, *, waiting: bool = False) -> Guest:
-        assert self._copies is not None
-        guest = self._copies.start(self.directory, waiting=waiting)
+        assert self._how.copies is not None
+        guest = self._how.copies.start(self.directory, waiting=waiting)
         self._have(guest)
         # It may have been made again just now.
-        self._begun = self._copies.beginning(self.directory, waiting=waiting)
+        self._begun = self._how.copies.beginning(self.directory, waiting=waiting)
         self._before = self._begun.snapshot
         return guest
 
@@ -244,29 +247,29 @@ class CurrentGuest(Closing):
 
     def _know(self) -> None:
         """Compare what the guest has with the layout: the one that boots, or that copies are of."""
-        if self._copies is None:
+        if self._how.copies is None:
             assert self._guest is not None
             self._begun = beginning.look(self._guest)
             self._before = self._begun.snapshot
         elif self._begun is None:
-            self._begun = self._copies.beginning(self.directory)
+            self._begun = self._how.copies.beginning(self.directory)
         else:
             return
         try:
             self._compare(self._begun)
         except LayoutMismatch:
-            if self._copies is not None:
+            if self._how.copies is not None:
                 self._copy()  # whose console.log and boot.sh the run is to have
             raise
 
     def _boot(self) -> Guest:
         self._boots_tried += 1
-        launch = self.prepared.launch(self._append)
-        return boots.start(self.prepared, launch, self._boot_directory, gdb=self._gdb)
+        launch = self.prepared.launch(self._how.append)
+        return boots.start(self.prepared, launch, self._boot_directory, gdb=self._how.gdb)
 
     def _compare(self, begun: Beginning) -> None:
         layout = self.prepared.cell.layout
-        wrong = reality.differences(layout, begun.survey, self._append)
+        wrong = reality.differences(layout, begun.survey, self._how.append)
         if not wrong:
             return
         mismatch = LayoutMismatch(
@@ -275,6 +278,6 @@ class CurrentGuest(Closing):
             next_step="see what the kernel said of it",
             tail="\n".join(begun.messages),
         )
-        if not self._force:
+        if not self._how.force:
             raise mismatch
         self._otherwise = mismatch

@@ -11,8 +11,7 @@ from harness.cell import Prepared
 from harness.cma import counters
 from harness.cma.audit import audit
 from harness.cma.counters import Snapshot
-from harness.copies import Copies
-from harness.current import CurrentGuest, Unusable
+from harness.current import CurrentGuest, How, Unusable
 from harness.guest.guest import Guest
 from harness.guest.waiting import Waiting
 from harness.kernel.kunit_elf import chooses_cases
@@ -37,17 +36,8 @@ def unchanged(before: Snapshot | None, *looks: Callable[[], Snapshot]) -> bool:
 class LiveCell(CurrentGuest):
     """Runs modules in the one guest of a cell; used from one thread."""
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        directory: Path,
-        *,
-        append: str = "",
-        gdb: bool = False,
-        force: bool = False,
-        copies: Copies | None = None,
-    ) -> None:
-        super().__init__(prepared, directory, append=append, gdb=gdb, force=force, copies=copies)
+    def __init__(self, prepared: Prepared, directory: Path, how: How) -> None:
+        super().__init__(prepared, directory, how)
         self._slow = prepared.cell.kernel.slow
         self._modules: dict[Load, ModuleRun] = {}
         self._active: Load | None = None  # the module whose cases run
@@ -153,7 +143,7 @@ class LiveCell(CurrentGuest):
 
     def _apart(self, load: Load) -> bool:
         """Whether cases of a module can have guests of their own."""
-        return self._copies is not None and load not in self.staying
+        return self._how.copies is not None and load not in self.staying
 
     def _fresh(self) -> None:
         """Let go of the guest, and of what is loaded in it."""

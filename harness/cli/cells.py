@@ -23,6 +23,7 @@ from harness.cli.options import (
     ground,
     print_facts,
 )
+from harness.current import How
 from harness.errors import UsageError
 from harness.guest.terminal import require
 from harness.kernel import source
@@ -174,4 +175,4 @@ def _live(choice: Choice, force: bool, *, gdb: bool = False) -> LiveCell:
     """Prepare a cell for a person: a directory of its own, for console.log and boot.sh."""
     prepared = cell.prepare(choice.cell(), *ground(), append=choice.append, force=force)
     directory = record.new_directory(RUNS)
-    return LiveCell(prepared, directory, append=choice.append, gdb=gdb, force=force)
+    return LiveCell(prepared, directory, How(append=choice.append, gdb=gdb, force=force))

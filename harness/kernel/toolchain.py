@@ -31,12 +31,17 @@ class Toolchain:
     userland: Userland
 
 
+def _prefix(userland: Userland) -> str:
+    """Return the prefix that CROSS_COMPILE names, else Debian's."""
+    return os.environ.get("CROSS_COMPILE", _PREFIXES[userland])
+
+
 def require_libc(userland: Userland) -> None:
     """Raise `MissingTool` if Debian's compiler is used and what it links programs with is missing.
 
     So that it is told before a kernel is built, not behind it.
     """
-    if os.environ.get("CROSS_COMPILE", _PREFIXES[userland]) == _PREFIXES[userland]:
+    if _prefix(userland) == _PREFIXES[userland]:
         require(f"libc.a of {userland}")
 
 
@@ -53,7 +58,7 @@ def toolchain(userland: Userland = "armhf") -> Toolchain:
             where="environment",
             next_step="unset ARCH",
         )
-    prefix = os.environ.get("CROSS_COMPILE", _PREFIXES[userland])
+    prefix = _prefix(userland)
     try:
         compiler = find(f"{prefix}gcc").resolve()
     except MissingTool as error:

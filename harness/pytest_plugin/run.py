@@ -16,6 +16,7 @@ from harness.cache import Cache
 from harness.config import PLAIN
 from harness.copies import Copies
 from harness.coverage import counters as coverage
+from harness.current import How
 from harness.kernel.external import Request, Wanted
 from harness.kernel.modules import KMOD
 from harness.live import LiveCell
@@ -156,7 +157,9 @@ def _prepare(config: pytest.Config) -> Session:
     copies = None
     if not _why_shared(config, prepared):
         copies = Copies(prepared, option.append, cache, progress)
-    live = LiveCell(prepared, directory, append=option.append, force=option.force, copies=copies)
+    live = LiveCell(
+        prepared, directory, How(append=option.append, force=option.force, copies=copies)
+    )
     further = Boots(prepared, directory / "boots", cache, append=option.append)
     return Session(prepared, live, further, progress, recorder, seed=option.seed)
 
